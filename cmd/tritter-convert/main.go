@@ -1,0 +1,153 @@
+// Tritter-convert turns a trained checkpoint into one .trit file.
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/tritter-ai/tritter/convert"
+	"github.com/tritter-ai/tritter/format"
+	"github.com/tritter-ai/tritter/internal/cli"
+)
+
+const description = `Turns a checkpoint of a ternary language model (a Hugging Face folder or a .safetensors file) into one .trit file: weights, configuration, tokenizer, hashes, provenance and a self-test.
+
+The file appears complete or not at all. The same input and options give the same bytes. Exit codes: 0 fine, 1 failed, 2 usage.`
+
+type command struct {
+	Source string `arg:"" help:"Checkpoint: a folder, or one file of weights with config.json beside it." placeholder:"DIR_OR_FILE"`
+
+	Output string `short:"o" help:"File to write (default: the source's name with .trit, in the current folder)." placeholder:"FILE"`
+	Force  bool   `help:"Replace an output that is not a .trit file."`
+	DryRun bool   `help:"Print what would become of every tensor and stop."`
+	JSON   bool   `name:"json" help:"Print the report as JSON."`
+	Quiet  bool   `short:"q" help:"No progress bar, no summary."`
+
+	Rule        string            `help:"Quantize float weights: absmean (one scale a tensor), absmean-row, absmean-group=N. Needed for dense models." placeholder:"RULE"`
+	Activations string            `help:"Input of ternary matrices: int8 or none (default: what the checkpoint was trained with)." placeholder:"KIND"`
+	Scale       string            `help:"Packed weights: whether weight_scale multiplies or divides, where config.json does not say." placeholder:"multiply|divide"`
+	Encoding    string            `help:"Ternary encoding: trit2 (2 bits, used in place) or trit3 (1.6 bits, unpacked when loaded)." default:"trit2"`
+	Head        string            `help:"Output head: keep, or int8 (smaller and faster, not exact)." default:"keep"`
+	Generation  map[string]string `help:"Generation default: eos, temperature, top_p, top_k, min_p, repetition_penalty, max_new_tokens or modality. Repeatable." placeholder:"KEY=VALUE" mapsep:"none"`
+	Tokenizer   string            `help:"tokenizer.json to store instead of the checkpoint's." placeholder:"FILE"`
+	NoTokenizer bool              `help:"Store no tokenizer."`
+	NoSelfTest  bool              `help:"Store no self-test (it costs 8 tokens of the reference engine)."`
+	Workers     int               `help:"Goroutines (default: all cores). Does not change the result." placeholder:"N"`
+}
+
+func main() { cli.Main("tritter-convert", description, &command{}) }
+
+// Run converts.
+func (c *command) Run(ctx context.Context) error {
+	opt := convert.Options{Rule: c.Rule, Scale: c.Scale, Activations: c.Activations, Generation: c.Generation, Tokenizer: c.Tokenizer,
+		NoTokenizer: c.NoTokenizer, NoSelfTest: c.NoSelfTest, Workers: c.Workers}
+	if c.Encoding != format.Trit2.String() { // the defaults are not recorded as options
+		opt.Encoding = c.Encoding
+	}
+	if c.Head != "keep" {
+		opt.Head = c.Head
+	}
+	plan, err := convert.Open(c.Source, opt)
+	if err != nil {
+		return err
+	}
+	defer plan.Close()
+	if c.DryRun {
+		report, err := plan.Describe()
+		if err != nil {
+			return err
+		}
+		return c.print(report)
+	}
+	output, err := c.output()
+	if err != nil {
+		return err
+	}
+	progress := cli.NewProgress(c.Quiet)
+	report, err := plan.Write(ctx, output, progress.Update)
+	progress.Close()
+	if err != nil {
+		return err
+	}
+	return c.print(report)
+}
+
+// output returns the file to write, and refuses to replace something else.
+func (c *command) output() (string, error) {
+	path := c.Output
+	if path == "" {
+		source, err := filepath.Abs(c.Source)
+		if err != nil {
+			return "", err
+		}
+		base := filepath.Base(source)
+		for _, ext := range []string{".index.json", ".safetensors"} {
+			base = strings.TrimSuffix(base, ext)
+		}
+		path = base + ".trit"
+	}
+	if c.Force {
+		return path, nil
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return path, nil // not there; anything else is reported when it is created
+	}
+	defer f.Close()
+	head := make([]byte, len(format.Magic))
+	if _, err := io.ReadFull(f, head); err == nil && !bytes.Equal(head, []byte(format.Magic)) {
+		return "", fmt.Errorf("%s exists and is not a .trit file; choose another name with -o, or pass --force", path)
+	}
+	return path, nil
+}
+
+func (c *command) print(r *convert.Report) error {
+	if c.JSON {
+		e := json.NewEncoder(os.Stdout)
+		e.SetIndent("", "  ")
+		return e.Encode(r)
+	}
+	if !c.Quiet {
+		for _, w := range r.Warnings {
+			fmt.Fprintln(os.Stderr, "tritter-convert: warning:", w)
+		}
+	}
+	if c.DryRun {
+		return table(os.Stdout, r)
+	}
+	if worst := worstError(r); worst != nil && !c.Quiet {
+		fmt.Fprintf(os.Stderr, "tritter-convert: warning: the weights were not trained to be ternary: rounding changed them by %.0f %% of their norm at worst (%s); expect a much weaker model; --json lists every tensor\n", 100**worst.Error, worst.Name)
+	}
+	if !c.Quiet {
+		fmt.Fprintf(os.Stderr, "%s: %d tensors, %s; check it with: tritter-verify --run %s\n", r.Path, len(r.Tensors), cli.Bytes(r.Size), r.Path)
+	}
+	return nil
+}
+
+func worstError(r *convert.Report) (worst *convert.TensorReport) {
+	for i, t := range r.Tensors {
+		if t.Error != nil && (worst == nil || *t.Error > *worst.Error) {
+			worst = &r.Tensors[i]
+		}
+	}
+	return worst
+}
+
+func table(w io.Writer, r *convert.Report) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "TENSOR\tSHAPE\tSOURCE\tDTYPE\tRULE\tENCODING\tBYTES")
+	var total int64
+	for _, x := range r.Tensors {
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%d\n", x.Name, strings.Trim(fmt.Sprint(x.Shape), "[]"), x.Source, x.DType, x.Rule, x.Encoding, x.Bytes)
+		total += x.Bytes
+	}
+	fmt.Fprintf(t, "%d tensors\t\t\t\t\t\t%d\n", len(r.Tensors), total)
+	return t.Flush()
+}

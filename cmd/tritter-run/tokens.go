@@ -1,0 +1,135 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/tritter-ai/tritter/internal/cli"
+	"github.com/tritter-ai/tritter/runtime"
+)
+
+type tokenizeCommand struct {
+	Text *string `arg:"" optional:"" help:"Text to encode (default: standard input, as it is)."`
+
+	modelFlags
+	promptFlags
+	JSON bool `name:"json" help:"Print {\"ids\": [...], \"tokens\": [...]}."`
+}
+
+// Run tokenizes.
+func (c *tokenizeCommand) Run(ctx context.Context) error {
+	s, err := text(c.Text, "a text")
+	if err != nil {
+		return err
+	}
+	m, err := c.open(ctx)
+	if err != nil {
+		return err
+	}
+	t, ids, err := c.encode(m, s)
+	if err != nil {
+		return err
+	}
+	tokens := make([]string, len(ids))
+	for i, id := range ids {
+		tokens[i], _ = t.Token(id)
+	}
+	if c.JSON {
+		return printJSON(struct {
+			IDs    []int    `json:"ids"`
+			Tokens []string `json:"tokens"`
+		}{append([]int{}, ids...), tokens})
+	}
+	for i, id := range ids {
+		fmt.Printf("%d\t%q\n", id, tokens[i])
+	}
+	return nil
+}
+
+type detokenizeCommand struct {
+	modelFlags
+	IDs         []int `name:"ids" required:"" help:"Ids, separated by commas." placeholder:"1,2,3"`
+	SkipSpecial bool  `help:"Leave special tokens out."`
+	JSON        bool  `name:"json" help:"Print {\"text\": \"...\"}."`
+}
+
+// Run detokenizes. The text is printed as it is, without a newline of its own
+// unless a person looks at it.
+func (c *detokenizeCommand) Run(ctx context.Context) error {
+	m, err := c.open(ctx)
+	if err != nil {
+		return err
+	}
+	t, err := m.Tokenizer()
+	if err != nil {
+		return err
+	}
+	s, err := t.Decode(c.IDs, c.SkipSpecial)
+	if err != nil {
+		return err
+	}
+	if c.JSON {
+		return printJSON(struct {
+			Text string `json:"text"`
+		}{s})
+	}
+	_, err = io.WriteString(os.Stdout, s)
+	if cli.IsTerminal(os.Stdout) {
+		fmt.Println()
+	}
+	return err
+}
+
+type logitsCommand struct {
+	modelFlags
+	engineFlags
+	IDs []int `name:"ids" required:"" help:"Ids, separated by commas." placeholder:"1,5,6"`
+	All bool  `help:"Logits of every position, not only the last."`
+}
+
+// Run prints logits with the shortest digits that give the same float32 again.
+func (c *logitsCommand) Run(ctx context.Context) error {
+	m, err := c.modelFlags.open(ctx)
+	if err != nil {
+		return err
+	}
+	e, err := c.engineFlags.open(m)
+	if err != nil {
+		return err
+	}
+	defer e.Close()
+	want := runtime.WantLast
+	if c.All {
+		want = runtime.WantAll
+	}
+	seq := e.NewSequence()
+	defer seq.Close()
+	results, err := e.Forward(ctx, []runtime.Span{{Seq: seq, Tokens: c.IDs, Logits: want}})
+	if err != nil {
+		return err
+	}
+	out := struct {
+		IDs    []int       `json:"ids"`
+		Logits [][]float32 `json:"logits"`
+	}{IDs: c.IDs}
+	vocab := m.Config.VocabSize
+	for row := results[0].Logits; len(row) > 0; row = row[vocab:] {
+		out.Logits = append(out.Logits, row[:vocab])
+	}
+	return printJSON(out)
+}
+
+// printJSON prints one line, with every character of a text as it is.
+func printJSON(v any) error {
+	w := bufio.NewWriter(os.Stdout)
+	e := json.NewEncoder(w)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(v); err != nil {
+		return err
+	}
+	return w.Flush()
+}

@@ -1,0 +1,359 @@
+// Package convert turns trained checkpoints into .trit files.
+//
+// [Open] reads a checkpoint's configuration and decides, before a weight is read,
+// what becomes of every tensor: a [Plan]. [Plan.Write] then streams the rows of
+// each tensor through a few buffers a worker into the file, whose bytes depend on
+// the source and the options only, never on the number of workers. [Plan.Derive]
+// produces the same bytes for a reader that wants to compare them.
+//
+// Nothing is guessed: a configuration and tensors that disagree, a value that is
+// not known, a scale whose convention is not certain are errors that say which
+// option decides.
+package convert
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/tritter-ai/tritter/convert/checkpoint"
+	"github.com/tritter-ai/tritter/format"
+	"github.com/tritter-ai/tritter/model"
+	"github.com/tritter-ai/tritter/tokenizer"
+)
+
+// Tool names this converter in the provenance of its files.
+const Tool = "tritter-convert 0.1"
+
+// Options are the choices of a conversion. The zero value keeps what the
+// checkpoint says.
+type Options struct {
+	Rule        string            // quantize float weights: absmean, absmean-row, absmean-group=N
+	Scale       string            // "multiply" or "divide", for packed weights whose config does not say
+	Activations string            // "int8" or "none"
+	Encoding    string            // of ternary matrices: "trit2" (default) or "trit3"
+	Head        string            // of the output head: "keep" (default) or "int8"
+	Generation  map[string]string // generation defaults, over those of the checkpoint
+	Tokenizer   string            // a tokenizer.json to use instead of the checkpoint's
+	NoTokenizer bool              // leave the tokenizer out
+	NoSelfTest  bool              // leave the self-test out
+	Workers     int               // 0 is GOMAXPROCS
+}
+
+// Plan says what becomes of every tensor of a checkpoint. It holds the checkpoint
+// open; close it.
+type Plan struct {
+	Family     string
+	Config     model.Config
+	Generation model.Generation
+	Tokenizer  []byte // tokenizer.json verbatim; nil without one
+	Targets    []Target
+	Dropped    []*checkpoint.Tensor // not needed: equal to, or computed from, something kept
+	Warnings   []string
+
+	dir       *checkpoint.Dir
+	options   Options
+	tokenizer *tokenizer.Tokenizer
+}
+
+// Target is one tensor of the .trit file and where it comes from.
+type Target struct {
+	Spec   format.TensorSpec
+	Source *checkpoint.Tensor
+	Scale  *checkpoint.Tensor // of packed weights; nil otherwise
+	Rule   string             // a model.Rule* constant: how Source becomes the target
+
+	divide bool // Scale divides
+}
+
+// names maps roles to the names of transformers' Llama-like models.
+var names = map[model.Role]string{
+	model.RoleEmbed: "embed_tokens", model.RoleNorm: "norm",
+	"attn_norm": "input_layernorm", "q": "self_attn.q_proj", "k": "self_attn.k_proj", "v": "self_attn.v_proj",
+	"attn_sub_norm": "self_attn.attn_sub_norm", "o": "self_attn.o_proj",
+	"mlp_norm": "post_attention_layernorm", "gate": "mlp.gate_proj", "up": "mlp.up_proj",
+	"mlp_sub_norm": "mlp.ffn_sub_norm", "down": "mlp.down_proj",
+}
+
+// headName is the one tensor that lies outside transformers' base model.
+const headName = "lm_head"
+
+// Open opens the checkpoint at path, a folder or a file, and plans its conversion.
+func Open(path string, opt Options) (*Plan, error) {
+	dir, err := checkpoint.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	p := &Plan{dir: dir, options: opt}
+	if err := p.plan(); err != nil {
+		return nil, errors.Join(err, dir.Close())
+	}
+	return p, nil
+}
+
+// Close closes the checkpoint.
+func (p *Plan) Close() error { return p.dir.Close() }
+
+func (p *Plan) plan() error {
+	h, err := parseConfig(p.dir.Config)
+	if err != nil {
+		return err
+	}
+	p.Family, p.Config, p.Warnings = h.family.name, h.config, h.warnings
+	if err := p.planActivations(h); err != nil {
+		return err
+	}
+	if err := p.planTokenizer(); err != nil {
+		return err
+	}
+	if err := p.Config.Validate(); err != nil {
+		return fmt.Errorf("config.json: %w", err)
+	}
+	if err := p.planGeneration(h.eos); err != nil {
+		return err
+	}
+	return p.planTensors(h)
+}
+
+func (p *Plan) planActivations(h *hfConfig) error {
+	switch p.options.Activations {
+	case "":
+		p.Config.ActivationQuant = model.ActivationNone
+		if h.family.ternary || h.quant != nil {
+			p.Config.ActivationQuant = model.ActivationInt8
+		}
+	case string(model.ActivationInt8), string(model.ActivationNone):
+		p.Config.ActivationQuant = model.ActivationQuant(p.options.Activations)
+	default:
+		return fmt.Errorf("activations %q, want \"int8\" or \"none\"", p.options.Activations)
+	}
+	return nil
+}
+
+func (p *Plan) planTokenizer() error {
+	p.Config.Modalities = []model.Modality{model.Text}
+	where := "tokenizer.json"
+	p.Tokenizer = p.dir.Tokenizer
+	if path := p.options.Tokenizer; path != "" {
+		if p.options.NoTokenizer {
+			return errors.New("--tokenizer and --no-tokenizer exclude each other")
+		}
+		info, err := os.Stat(path)
+		if err != nil {
+			return err
+		}
+		if !info.Mode().IsRegular() || info.Size() > tokenizer.MaxJSONSize {
+			return fmt.Errorf("%s: want a tokenizer.json file of at most %d bytes", path, tokenizer.MaxJSONSize)
+		}
+		if p.Tokenizer, err = os.ReadFile(path); err != nil {
+			return err
+		}
+		where = path
+	}
+	if p.options.NoTokenizer {
+		p.Tokenizer = nil
+	}
+	if p.Tokenizer == nil {
+		p.Warnings = append(p.Warnings, "no tokenizer: the file will work on ids only; --tokenizer PATH adds one")
+		return nil
+	}
+	t, err := tokenizer.Parse(p.Tokenizer)
+	if err != nil {
+		return fmt.Errorf("%s: %w; --no-tokenizer converts without it", where, err)
+	}
+	if n := t.VocabSize(); n > p.Config.VocabSize {
+		return fmt.Errorf("%s: ids up to %d, but vocab_size in config.json is %d: the tokenizer belongs to another model, or vocab_size is wrong", where, n-1, p.Config.VocabSize)
+	}
+	if ms := t.Modalities(); len(ms) > 0 {
+		p.Config.Modalities = nil
+		for _, m := range ms {
+			p.Config.Modalities = append(p.Config.Modalities, model.Modality(m))
+		}
+		slices.Sort(p.Config.Modalities)
+	}
+	p.tokenizer = t
+	return nil
+}
+
+// planTensors assigns every tensor of the checkpoint to the manifest of the
+// config. All problems are reported together.
+func (p *Plan) planTensors(h *hfConfig) error {
+	weights := p.dir.Weights
+	prefix := "model."
+	if _, ok := weights.Lookup("embed_tokens.weight"); ok {
+		prefix = "" // the base model saved by itself
+	}
+	a := &assignment{plan: p, hf: h, used: map[string]bool{}}
+	if err := a.options(); err != nil {
+		return err
+	}
+	for _, t := range p.Config.Manifest() {
+		base := headName
+		if t.Role != model.RoleHead {
+			base = prefix
+			if t.Layer != model.NoLayer {
+				base += fmt.Sprintf("layers.%d.", t.Layer)
+			}
+			base += names[t.Role]
+		}
+		a.assign(t, base)
+	}
+	a.leftovers(prefix)
+	if len(a.errs) > 0 {
+		return tooMany(a.errs)
+	}
+	return nil
+}
+
+// tooMany joins errors, the first dozen of them.
+func tooMany(errs []error) error {
+	const most = 12
+	if n := len(errs); n > most {
+		errs = append(slices.Clone(errs[:most]), fmt.Errorf("and %d more", n-most))
+	}
+	return errors.Join(errs...)
+}
+
+// provenance describes the source once the hashes of its tensors are known.
+func (p *Plan) provenance(sums []sourceSums, dropped [][32]byte) *model.Provenance {
+	config := sha256.Sum256(p.dir.Config)
+	out := &model.Provenance{ConfigSHA256: hex.EncodeToString(config[:]), Family: p.Family, Options: p.recorded(), Tensors: []model.SourceTensor{}, Tool: Tool}
+	add := func(t *checkpoint.Tensor, rule, target string, sum [32]byte) {
+		out.Tensors = append(out.Tensors, model.SourceTensor{DType: string(t.DType), File: t.File, Name: t.Name, Rule: rule,
+			SHA256: hex.EncodeToString(sum[:]), Shape: append([]int64{}, t.Shape...), Target: target})
+	}
+	for i, t := range p.Targets {
+		add(t.Source, t.Rule, t.Spec.Name, sums[i].source)
+		if t.Scale != nil && t.Rule == model.RulePacked {
+			rule := model.RuleScale
+			if t.divide {
+				rule = model.RuleInverseScale
+			}
+			add(t.Scale, rule, t.Spec.Name, sums[i].scale)
+		}
+	}
+	for i, t := range p.Dropped {
+		add(t, model.RuleDropped, "", dropped[i])
+	}
+	return out
+}
+
+// recorded returns the options that a second conversion needs for the same bytes
+// of weights. [OptionsFrom] is its inverse.
+func (p *Plan) recorded() map[string]string {
+	out := map[string]string{}
+	for key, value := range map[string]string{"activations": p.options.Activations, "encoding": p.options.Encoding, "head": p.options.Head, "rule": p.options.Rule, "scale": p.options.Scale} {
+		if value != "" {
+			out[key] = value
+		}
+	}
+	return out
+}
+
+// OptionsFrom returns the options recorded in a provenance, with which the source
+// gives the same weights again.
+func OptionsFrom(p *model.Provenance) (Options, error) {
+	var o Options
+	fields := map[string]*string{"activations": &o.Activations, "encoding": &o.Encoding, "head": &o.Head, "rule": &o.Rule, "scale": &o.Scale}
+	for key, value := range p.Options {
+		to, ok := fields[key]
+		if !ok {
+			return o, fmt.Errorf("provenance: unknown option %q; the file was made by %s", key, p.Tool)
+		}
+		*to = value
+	}
+	return o, nil
+}
+
+// planGeneration reads generation_config.json and the options over it.
+func (p *Plan) planGeneration(eos []int) error {
+	g := &p.Generation
+	g.EOS = eos
+	if p.dir.GenerationConfig != nil {
+		o, err := parseObject("generation_config.json", p.dir.GenerationConfig)
+		if err != nil {
+			return err
+		}
+		readGeneration(o, g)
+		if o.err != nil {
+			return o.err
+		}
+	}
+	for key, value := range p.options.Generation {
+		if err := setGeneration(g, key, value); err != nil {
+			return err
+		}
+	}
+	if g.EOS == nil {
+		g.EOS = []int{}
+		p.Warnings = append(p.Warnings, "no eos_token_id: generation will end at max_new_tokens only; --generation eos=ID sets one")
+	}
+	slices.Sort(g.EOS)
+	g.EOS = slices.Compact(g.EOS)
+	if g.Modality != nil && !slices.Contains(p.Config.Modalities, *g.Modality) {
+		return fmt.Errorf("generation modality %q, want one of %q, the modalities of this vocabulary", *g.Modality, p.Config.Modalities)
+	}
+	if err := g.Validate(p.Config.VocabSize); err != nil {
+		return fmt.Errorf("generation defaults: %w; --generation key=value overrides one", err)
+	}
+	return nil
+}
+
+func readGeneration(o *object, g *model.Generation) {
+	if ids, ok := o.integers("eos_token_id"); ok {
+		g.EOS = ids
+	}
+	if n, ok := o.integer("max_new_tokens"); ok {
+		g.MaxNewTokens = &n
+	}
+	if n, ok := o.integer("top_k"); ok {
+		g.TopK = &n
+	}
+	for key, to := range map[string]**float64{"temperature": &g.Temperature, "top_p": &g.TopP, "min_p": &g.MinP, "repetition_penalty": &g.RepetitionPenalty} {
+		if v, ok := o.number(key); ok {
+			*to = &v
+		}
+	}
+	if sample, ok := o.boolean("do_sample"); ok && !sample {
+		g.Temperature = new(float64) // greedy, whatever the other values say
+	}
+}
+
+// setGeneration applies one --generation key=value.
+func setGeneration(g *model.Generation, key, value string) error {
+	bad := func(want string) error { return fmt.Errorf("--generation %s=%s, want %s", key, value, want) }
+	switch key {
+	case "eos":
+		g.EOS = []int{}
+		for _, s := range strings.FieldsFunc(value, func(r rune) bool { return r == ',' }) {
+			id, err := strconv.Atoi(strings.TrimSpace(s))
+			if err != nil {
+				return bad("ids separated by commas")
+			}
+			g.EOS = append(g.EOS, id)
+		}
+	case "modality":
+		m := model.Modality(value)
+		g.Modality = &m
+	case "max_new_tokens", "top_k":
+		n, err := strconv.Atoi(value)
+		if err != nil {
+			return bad("an integer")
+		}
+		*map[string]**int{"max_new_tokens": &g.MaxNewTokens, "top_k": &g.TopK}[key] = &n
+	case "temperature", "top_p", "min_p", "repetition_penalty":
+		v, err := strconv.ParseFloat(value, 64)
+		if err != nil {
+			return bad("a number")
+		}
+		*map[string]**float64{"temperature": &g.Temperature, "top_p": &g.TopP, "min_p": &g.MinP, "repetition_penalty": &g.RepetitionPenalty}[key] = &v
+	default:
+		return fmt.Errorf("--generation %s=%s: unknown key, want eos, max_new_tokens, temperature, top_p, top_k, min_p, repetition_penalty or modality", key, value)
+	}
+	return nil
+}

@@ -1,0 +1,173 @@
+package optest
+
+import (
+	"testing"
+
+	"github.com/tritter-ai/tritter/kernels"
+)
+
+// scaleKinds name how scales are given where there are no groups.
+var scaleKinds = []string{"tensor", "row"}
+
+type ternaryCase struct {
+	rows, cols, tokens int
+	group              int // columns; 0: scales says how
+	scales             string
+	bias               bool
+	trits, acts        string // patterns
+}
+
+func (c *comparison) ternary(t *testing.T) {
+	seed := uint64(0)
+	for _, rows := range []int{1, 3, 4, 5, 9} {
+		for _, cols := range lengths {
+			for _, tokens := range []int{1, 2, 5} {
+				for _, group := range []int{0, 128, 256, 1280} {
+					seed++
+					c.oneTernary(t, seed, ternaryCase{rows, cols, tokens, group, scaleKinds[seed%2], seed%3 == 0, "random", "random"})
+				}
+			}
+		}
+	}
+	for _, trits := range tritPatterns {
+		for _, acts := range patterns {
+			for _, cols := range []int{1, 129, 1025} {
+				seed++
+				c.oneTernary(t, seed, ternaryCase{5, cols, 2, int(seed%2) * 128, "row", seed%3 == 0, trits, acts})
+			}
+		}
+	}
+	// Many tokens, and shapes of real models.
+	c.oneTernary(t, 1, ternaryCase{7, 384, 70, 0, "tensor", false, "random", "random"})
+	if !testing.Short() {
+		c.oneTernary(t, 2, ternaryCase{640, 2560, 2, 0, "tensor", false, "random", "random"})
+		c.oneTernary(t, 3, ternaryCase{64, 6912, 3, 0, "tensor", false, "random", "random"})
+		c.oneTernary(t, 4, ternaryCase{64, 8640, 1, 0, "row", true, "random", "wide"})
+	}
+	// The greatest sums that int8 codes can reach: 16-bit accumulators must be emptied in time.
+	for _, trits := range []string{"ones", "minus ones"} {
+		c.oneTernary(t, 5, ternaryCase{4, 16384, 2, 0, "tensor", false, trits, "ones"})
+		c.oneTernary(t, 6, ternaryCase{4, 16384, 2, 0, "tensor", false, trits, "minus ones"})
+	}
+}
+
+// oneTernary compares TernaryInt8 and TernaryFloat, whole and by parts.
+func (c *comparison) oneTernary(t *testing.T, seed uint64, k ternaryCase) {
+	a := new(arena)
+	defer a.free()
+	r := random(seed)
+	w := ternaryMatrix(a, k.rows, k.cols, k.trits, r)
+	w.Group = k.group
+	switch {
+	case k.group > 0:
+		w.Scales = floats(a, k.rows*w.Groups())
+	case k.scales == "row":
+		w.Scales = floats(a, k.rows)
+	default:
+		w.Scales = floats(a, 1)
+	}
+	fill(w.Scales, "random", r)
+	if k.bias {
+		w.Bias = floats(a, k.rows)
+		fill(w.Bias, "random", r)
+	}
+
+	ldx := k.cols + 3
+	x := floats(a, (k.tokens-1)*ldx+k.cols)
+	fill(x, k.acts, r)
+	q := &kernels.Acts{M: k.tokens, K: k.cols, Stride: kernels.PadCols(k.cols)}
+	q.Codes, q.Max = int8s(a, q.M*q.Stride), floats(a, q.M)
+	row := make([]float32, k.cols)
+	for m := range k.tokens {
+		copy(row, x[m*ldx:])
+		var err error
+		if q.Max[m], err = c.ref.NormQuant(q.Token(m), row, nil); err != nil {
+			fill(row, "random", r) // what is not finite has no codes
+			if q.Max[m], err = c.ref.NormQuant(q.Token(m), row, nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+
+	for _, span := range spans(k.rows) {
+		lo, hi, ldy := span[0], span[1], k.rows+2
+		what := label("rows %d..%d of %+v", lo, hi, k)
+		got, want := output(a, (k.tokens-1)*ldy+hi), output(a, (k.tokens-1)*ldy+hi)
+		c.impl.TernaryInt8(got, ldy, w, q, lo, hi)
+		c.ref.TernaryInt8(want, ldy, w, q, lo, hi)
+		same(t, "TernaryInt8, "+what, got, want)
+
+		got, want = output(a, (k.tokens-1)*ldy+hi), output(a, (k.tokens-1)*ldy+hi)
+		c.impl.TernaryFloat(got, ldy, w, x, k.tokens, ldx, lo, hi)
+		c.ref.TernaryFloat(want, ldy, w, x, k.tokens, ldx, lo, hi)
+		same(t, "TernaryFloat, "+what, got, want)
+	}
+}
+
+// spans are the ranges of rows that a matrix is computed in: all, none, and the parts after and before row 4.
+func spans(rows int) [][2]int {
+	s := [][2]int{{0, rows}, {0, 0}}
+	if rows > kernels.TileRows {
+		s = append(s, [2]int{kernels.TileRows, rows}, [2]int{0, kernels.TileRows})
+	}
+	return s
+}
+
+func (c *comparison) dense(t *testing.T) {
+	seed := uint64(0)
+	for _, dt := range dtypes {
+		for _, cols := range lengths {
+			for _, rows := range []int{1, 2, 5} {
+				seed++
+				c.oneDense(t, seed, rows, cols, int(seed%3)+1, dt, "random")
+			}
+		}
+		for _, p := range patterns {
+			for _, cols := range []int{1, 33, 1025} {
+				seed++
+				c.oneDense(t, seed, 3, cols, 2, dt, p)
+			}
+		}
+	}
+}
+
+func (c *comparison) oneDense(t *testing.T, seed uint64, rows, cols, tokens int, dt kernels.DType, pattern string) {
+	a := new(arena)
+	defer a.free()
+	r := random(seed)
+	elements := pattern
+	if pattern == "hostile" { // a file's weights are finite, activations may be anything
+		elements = "wide"
+	}
+	w := denseMatrix(a, rows, cols, dt, elements, r)
+	ldx, ldy := cols+1, rows+2
+	x := floats(a, (tokens-1)*ldx+cols)
+	fill(x, pattern, r)
+	for _, span := range [][2]int{{0, rows}, {rows / 2, rows}, {0, 0}} {
+		lo, hi := span[0], span[1]
+		got, want := output(a, (tokens-1)*ldy+hi), output(a, (tokens-1)*ldy+hi)
+		c.impl.Dense(got, ldy, w, x, tokens, ldx, lo, hi)
+		c.ref.Dense(want, ldy, w, x, tokens, ldx, lo, hi)
+		same(t, label("Dense, rows %d..%d of %d x %d, %d tokens, %v, %s", lo, hi, rows, cols, tokens, dt, pattern), got, want)
+	}
+}
+
+func (c *comparison) embedRow(t *testing.T) {
+	for _, dt := range dtypes {
+		for _, cols := range lengths {
+			c.oneEmbedRow(t, uint64(cols), cols, dt)
+		}
+	}
+}
+
+func (c *comparison) oneEmbedRow(t *testing.T, seed uint64, cols int, dt kernels.DType) {
+	a := new(arena)
+	defer a.free()
+	w := denseMatrix(a, 3, cols, dt, "wide", random(seed))
+	for row := range w.Rows {
+		got, want := output(a, cols), output(a, cols)
+		c.impl.EmbedRow(got, w, row)
+		c.ref.EmbedRow(want, w, row)
+		same(t, label("EmbedRow %d of %d columns, %v", row, cols, dt), got, want)
+	}
+}

@@ -1,0 +1,255 @@
+package ref
+
+import (
+	"encoding/json"
+	"fmt"
+	"math"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/tritter-ai/tritter/kernels"
+)
+
+// golden is testdata/golden.json, which testdata/golden.py computes from the specification in exact rational
+// arithmetic. An f32 is its bits in hex.
+type golden struct {
+	Exp, SiLU [][2]string
+	Sums      []struct {
+		Seed            uint32
+		N               int
+		Sum, Dot, SumSq string
+	}
+	FMA                    []string
+	Log64, Exp64, SinCos64 [][]string
+	Norm                   []struct {
+		Kind      string
+		Seed      uint32
+		N         int
+		Bias      bool
+		Eps, Y, A string
+		Q         []int8
+	}
+	Ternary []struct {
+		Seed        uint32
+		K, Group    int
+		Int8, Float string
+	}
+	Rope []struct {
+		Spec struct {
+			Type                     string
+			Theta, Factor, Low, High float64
+			Original                 int
+		}
+		Dim, Pos          int
+		Seed              uint32
+		Cos, Sin, Rotated string
+	}
+	Attention []struct {
+		Seed   uint32
+		N, Dim int
+		Out    string
+	}
+}
+
+func loadGolden(t *testing.T) *golden {
+	b, err := os.ReadFile("testdata/golden.json")
+	require.NoError(t, err)
+	g := new(golden)
+	require.NoError(t, json.Unmarshal(b, g))
+	return g
+}
+
+func parse(t *testing.T, hex string) []float32 {
+	var x []float32
+	for _, f := range strings.Fields(hex) {
+		u, err := strconv.ParseUint(f, 16, 32)
+		require.NoError(t, err)
+		x = append(x, math.Float32frombits(uint32(u)))
+	}
+	return x
+}
+
+func show(x ...float32) string {
+	s := make([]string, len(x))
+	for i, v := range x {
+		s[i] = fmt.Sprintf("%08x", math.Float32bits(v))
+	}
+	return strings.Join(s, " ")
+}
+
+// rng makes the inputs of golden.py.
+type rng uint32
+
+func (r *rng) float(shift int) float32 {
+	*r = *r*1664525 + 1013904223
+	return float32(math.Ldexp(float64(int32(*r>>8)-1<<23), -shift))
+}
+
+func (r *rng) floats(n, shift int) []float32 {
+	x := make([]float32, n)
+	for i := range x {
+		x[i] = r.float(shift)
+	}
+	return x
+}
+
+func (r *rng) trits(n int) []int8 {
+	t := make([]int8, n)
+	for i := range t {
+		t[i] = int8(int(math.Abs(float64(r.float(0))))%3 - 1)
+	}
+	return t
+}
+
+func TestGoldenScalars(t *testing.T) {
+	g := loadGolden(t)
+	require.NotEmpty(t, g.Exp)
+	for _, c := range g.Exp {
+		require.Equal(t, c[1], show(Exp32(parse(t, c[0])[0])), "exp of %s", c[0])
+	}
+	require.NotEmpty(t, g.SiLU)
+	for _, c := range g.SiLU {
+		require.Equal(t, c[1], show(SiLU(parse(t, c[0])[0])), "silu of %s", c[0])
+	}
+	require.NotEmpty(t, g.FMA)
+	for _, c := range g.FMA {
+		x := parse(t, c)
+		require.Equal(t, show(x[3]), show(FMA32(x[0], x[1], x[2])), "fma of %v", x[:3])
+	}
+}
+
+func TestGoldenSums(t *testing.T) {
+	g := loadGolden(t)
+	require.NotEmpty(t, g.Sums)
+	for _, c := range g.Sums {
+		r := rng(c.Seed)
+		w, x := r.floats(c.N, 22), r.floats(c.N, 20)
+		require.Equal(t, c.Sum, show(Sum(x)), "sum of %d", c.N)
+		require.Equal(t, c.Dot, show(Dot(w, x)), "dot of %d", c.N)
+		require.Equal(t, c.SumSq, show(Dot(x, x)), "sum of squares of %d", c.N)
+	}
+}
+
+// The values come from 80 decimal digits rounded once. The bounds are the specification's and the half ulp of that
+// rounding: 2e-16 absolute and 4e-16 relative, each with up to 1.2e-16.
+func TestGoldenElementary(t *testing.T) {
+	g := loadGolden(t)
+	f := func(s string) float64 {
+		v, err := strconv.ParseFloat(s, 64)
+		require.NoError(t, err)
+		return v
+	}
+	require.NotEmpty(t, g.Log64)
+	for _, c := range g.Log64 {
+		require.InDelta(t, f(c[1]), log64(f(c[0])), 5.2e-16*f(c[1]), "log of %s", c[0])
+	}
+	require.NotEmpty(t, g.Exp64)
+	for _, c := range g.Exp64 {
+		require.InDelta(t, f(c[1]), exp64(f(c[0])), 5.2e-16*f(c[1]), "exp of %s", c[0])
+	}
+	require.NotEmpty(t, g.SinCos64)
+	for _, c := range g.SinCos64 {
+		s, k := sincos64(f(c[0]))
+		require.InDelta(t, f(c[1]), s, 3.2e-16, "sin of %s", c[0])
+		require.InDelta(t, f(c[2]), k, 3.2e-16, "cos of %s", c[0])
+	}
+}
+
+func TestGoldenNorm(t *testing.T) {
+	g := loadGolden(t)
+	require.NotEmpty(t, g.Norm)
+	for _, c := range g.Norm {
+		r := rng(c.Seed)
+		x, w, bias := r.floats(c.N, 20), r.floats(c.N, 22), r.floats(c.N, 22)
+		n := &kernels.Norm{Kind: kernels.RMS, Weight: w, Eps: parse(t, c.Eps)[0]}
+		if c.Kind == "layer" {
+			n.Kind = kernels.Layer
+		}
+		if c.Bias {
+			n.Bias = bias
+		}
+		y := make([]float32, c.N)
+		require.NoError(t, New().Norm(y, x, n))
+		require.Equal(t, c.Y, show(y[:min(40, c.N)]...), "%s of %d", c.Kind, c.N)
+		q := make([]int8, kernels.PadCols(c.N))
+		a, err := New().NormQuant(q, x, n)
+		require.NoError(t, err)
+		require.Equal(t, c.A, show(a))
+		require.Equal(t, c.Q, q[:c.N])
+	}
+}
+
+func TestGoldenTernary(t *testing.T) {
+	g := loadGolden(t)
+	require.NotEmpty(t, g.Ternary)
+	for _, c := range g.Ternary {
+		r := rng(c.Seed)
+		trits, x := r.trits(c.K), r.floats(c.K, 21)
+		groups := 1
+		if c.Group > 0 {
+			groups = (c.K + c.Group - 1) / c.Group
+		}
+		w := &kernels.Ternary{Rows: 1, Cols: c.K, Group: c.Group, Scales: r.floats(groups, 24)}
+		if c.Group == 0 {
+			w.Bias = r.floats(1, 20)
+		}
+		w.Tiles = make([]byte, kernels.TernaryBytes(1, c.K))
+		for k, v := range trits {
+			w.Tiles[k/128*128+k%32] |= byte(v&3) << (k % 128 / 32 * 2)
+		}
+		var q kernels.Acts
+		q.Resize(1, c.K)
+		var err error
+		q.Max[0], err = New().NormQuant(q.Codes, x, nil)
+		require.NoError(t, err)
+		y := make([]float32, 1)
+		New().TernaryInt8(y, 1, w, &q, 0, 1)
+		require.Equal(t, c.Int8, show(y...), "int8, %d columns", c.K)
+		New().TernaryFloat(y, 1, w, x, 1, c.K, 0, 1)
+		require.Equal(t, c.Float, show(y...), "float, %d columns", c.K)
+	}
+}
+
+func TestGoldenRope(t *testing.T) {
+	g := loadGolden(t)
+	require.NotEmpty(t, g.Rope)
+	types := map[string]kernels.RopeType{"default": kernels.RopeDefault, "linear": kernels.RopeLinear, "llama3": kernels.RopeLlama3}
+	for _, c := range g.Rope {
+		spec := kernels.RopeSpec{Type: types[c.Spec.Type], Theta: c.Spec.Theta, Factor: c.Spec.Factor,
+			LowFreq: c.Spec.Low, HighFreq: c.Spec.High, OriginalMax: c.Spec.Original}
+		rope, err := NewRope(spec, c.Dim)
+		require.NoError(t, err)
+		cos, sin := make([]float32, c.Dim/2), make([]float32, c.Dim/2)
+		rope.At(c.Pos, cos, sin)
+		require.Equal(t, c.Cos, show(cos...), "%+v", c)
+		require.Equal(t, c.Sin, show(sin...), "%+v", c)
+		r := rng(c.Seed)
+		x := r.floats(c.Dim, 22)
+		New().Rope(x, c.Dim, cos, sin)
+		require.Equal(t, c.Rotated, show(x...), "%+v", c)
+	}
+}
+
+func TestGoldenAttention(t *testing.T) {
+	g := loadGolden(t)
+	require.NotEmpty(t, g.Attention)
+	for _, c := range g.Attention {
+		r := rng(c.Seed)
+		q := r.floats(c.Dim, 21)
+		keys, values := r.floats(c.N*c.Dim, 22), r.floats(c.N*c.Dim, 22)
+		var pages []*kernels.Page
+		for p := range c.N {
+			if p%kernels.PageLen == 0 {
+				pages = append(pages, kernels.NewPage(1, c.Dim))
+			}
+			pages[len(pages)-1].Put(p%kernels.PageLen, keys[p*c.Dim:][:c.Dim], values[p*c.Dim:][:c.Dim], 1, c.Dim)
+		}
+		out := make([]float32, c.Dim)
+		New().Attention(out, q, pages, 0, 1, c.Dim, c.N, make([]float32, kernels.AttentionScratch(c.Dim)))
+		require.Equal(t, c.Out, show(out...), "%d positions", c.N)
+	}
+}

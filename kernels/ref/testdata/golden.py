@@ -1,0 +1,410 @@
+"""A second implementation of spec/numerics.md, in exact rational arithmetic, and the golden values it gives.
+
+f32 results are computed as fractions and rounded by round32 below; f64 results are Python floats, which are IEEE
+binary64 and never fused. Reference values of the elementary functions come from the decimal module at 60 digits.
+Standard library only. Run: python3 golden.py > golden.json
+"""
+import json
+import math
+import struct
+from decimal import Decimal, getcontext
+from fractions import Fraction as F
+
+getcontext().prec = 80
+
+
+
+
+def fbits(u):
+    return struct.unpack("<f", struct.pack("<I", u))[0]
+
+
+def bits(x):
+    return "%08x" % struct.unpack("<I", struct.pack("<f", x))[0]
+
+
+def round32(x, negative_zero=False):
+    """The f32 nearest to the fraction x, ties to even, as a Python float."""
+    if x == 0:
+        return -0.0 if negative_zero else 0.0
+    sign, x = (-1.0, -x) if x < 0 else (1.0, x)
+    e = x.numerator.bit_length() - x.denominator.bit_length()
+    if F(2) ** e > x:
+        e -= 1
+    assert F(2) ** e <= x < F(2) ** (e + 1)
+    ulp = F(2) ** max(e - 23, -149)
+    n, rest = divmod(x, ulp)
+    if rest * 2 > ulp or (rest * 2 == ulp and n % 2 == 1):
+        n += 1
+    v = n * ulp
+    if v >= F(2) ** 128:
+        return sign * math.inf
+    return sign * float(v)
+
+
+def neg(x):
+    return math.copysign(1, x) < 0
+
+
+def add(a, b):
+    return round32(F(a) + F(b), neg(a) and neg(b))
+
+
+def sub(a, b):
+    return add(a, -b)
+
+
+def mul(a, b):
+    return round32(F(a) * F(b), neg(a) != neg(b))
+
+
+def div(a, b):
+    return round32(F(a) / F(b), neg(a) != neg(b))
+
+
+def fma(a, b, c):
+    exact = F(a) * F(b) + F(c)
+    if exact == 0 and F(c) == 0:
+        return round32(exact, (neg(a) != neg(b)) and neg(c))
+    r = round32(exact, exact < 0)
+    return -0.0 if r == 0 and exact < 0 else r
+
+
+def sqrt(x):
+    """Integer root with 40 more digits than f32 has; a sticky bit below stands for the rest."""
+    shift = 200
+    n = F(x) * 4**shift
+    root = math.isqrt(n.numerator // n.denominator)
+    r = F(root)
+    if F(root) ** 2 != n:
+        r += F(1, 2)
+    return round32(r / 2**shift)
+
+
+def rint(x):
+    return float(round(F(x)))  # round() of a fraction is half to even
+
+
+# Section 3
+def total(n, acc):
+    def block(lo, hi):
+        lane = [0.0] * 32
+        for i in range(lo, hi):
+            lane[(i - lo) % 32] = acc(lane[(i - lo) % 32], i)
+        w = 16
+        while w:
+            for j in range(w):
+                lane[j] = add(lane[j], lane[j + w])
+            w //= 2
+        return lane[0]
+
+    s = block(0, min(n, 1024))
+    for lo in range(1024, n, 1024):
+        s = add(s, block(lo, min(lo + 1024, n)))
+    return s
+
+
+def vsum(x):
+    return total(len(x), lambda l, i: add(l, x[i]))
+
+
+def dot(w, x):
+    return total(len(x), lambda l, i: fma(w[i], x[i], l))
+
+
+# Section 4
+H = float.fromhex
+
+
+def exp(x):
+    if x < H("-0x1.5d589ep+6"):
+        return 0.0
+    if x > H("0x1.62e42ep+6"):
+        return math.inf
+    n = rint(mul(x, H("0x1.715476p+0")))
+    r = fma(-n, H("0x1.62e43p-1"), x)
+    r = fma(-n, H("-0x1.05c61p-29"), r)
+    p = fma(H("0x1.6a4f26p-10"), r, H("0x1.12398p-7"))
+    for c in ("0x1.5558aep-5", "0x1.555492p-3", "0x1.fffffcp-2", "0x1p+0", "0x1p+0"):
+        p = fma(p, r, H(c))
+    return math.ldexp(p, int(n))
+
+
+# Section 5
+def horner(c, z):
+    p = c[0]
+    for v in c[1:]:
+        p = p * z + v
+    return p
+
+
+def log64(x):
+    m, e = math.frexp(x)
+    if m < H("0x1.6a09e667f3bcdp-1"):
+        m, e = m * 2, e - 1
+    f = (m - 1) / (m + 1)
+    z = f * f
+    t = f + f
+    g = t + (t * z) * horner([float(F(1, k)) for k in range(21, 2, -2)], z)
+    return e * H("0x1.62e42feep-1") + (e * H("0x1.a39ef35793c76p-33") + g)
+
+
+def exp64(y):
+    n = float(round(y * H("0x1.71547652b82fep+0")))
+    r = (y - n * H("0x1.62e42feep-1")) - n * H("0x1.a39ef35793c76p-33")
+    return math.ldexp(horner([float(F(1, math.factorial(k))) for k in range(13, -1, -1)], r), int(n))
+
+
+def sincos64(x):
+    k = float(round(x * H("0x1.45f306dc9c883p-1")))
+    r = ((x - k * H("0x1.921fb54p+0")) - k * H("0x1.10b4611p-30")) - k * H("0x1.4c4c6628b80dcp-59")
+    z = r * r
+    inv = lambda n, sign: sign * float(F(1, math.factorial(n)))
+    s = r + (r * z) * horner([inv(n, -1 if n % 4 == 3 else 1) for n in range(15, 2, -2)], z)
+    c = 1 + z * horner([inv(n, -1 if n % 4 == 2 else 1) for n in range(16, 1, -2)], z)
+    return [(s, c), (c, -s), (-s, -c), (-c, s)][int(k) % 4]
+
+
+# Sections 6 and 7
+def norm(kind, x, w, b, eps):
+    n = float(len(x))
+    d = x
+    if kind == "layer":
+        mean = div(vsum(x), n)
+        d = [sub(v, mean) for v in x]
+    r = div(1.0, sqrt(add(div(dot(d, d), n), eps)))
+    if kind == "rms":
+        return [mul(mul(v, g), r) for v, g in zip(x, w)]
+    y = [mul(mul(v, r), g) for v, g in zip(d, w)]
+    return [add(v, c) for v, c in zip(y, b)] if b else y
+
+
+def quant(y):
+    a = max(max(abs(v) for v in y), round32(F(1, 100000)))
+    k = div(127.0, a)
+    return a, [int(rint(mul(v, k))) for v in y]
+
+
+# Sections 8, 9, 10
+def tern_int8(t, s, q, a, bias):
+    y = mul(float(sum(i * j for i, j in zip(t, q))), div(mul(s, a), 127.0))
+    return add(y, bias)
+
+
+def tern_int8_groups(t, s, G, q, a):
+    v = 0.0
+    for g, sg in enumerate(s):
+        c = slice(g * G, (g + 1) * G)
+        v = fma(float(sum(i * j for i, j in zip(t[c], q[c]))), sg, v)
+    return mul(v, div(a, 127.0))
+
+
+def tern_float(t, s, x):
+    return mul(s, dot([float(v) for v in t], x))
+
+
+def tern_float_groups(t, s, G, x):
+    v = 0.0
+    for g, sg in enumerate(s):
+        c = slice(g * G, (g + 1) * G)
+        v = fma(sg, dot([float(u) for u in t[c]], x[c]), v)
+    return v
+
+
+# Section 11
+def frequencies(spec, d):
+    L = log64(spec["theta"])
+    fs = [exp64(-((2.0 * i / d) * L)) for i in range(d // 2)]
+    if spec["type"] == "linear":
+        fs = [f / spec["factor"] for f in fs]
+    if spec["type"] == "llama3":
+        n, low, high, factor = float(spec["original"]), spec["low"], spec["high"], spec["factor"]
+        for i, f in enumerate(fs):
+            wave = H("0x1.921fb54442d18p+2") / f
+            if wave < n / high:
+                continue
+            if wave > n / low:
+                fs[i] = f / factor
+            else:
+                u = (n / wave - low) / (high - low)
+                fs[i] = ((1 - u) * f) / factor + u * f
+    return fs
+
+
+def angles(spec, d, pos):
+    cs, sn = [], []
+    for f in frequencies(spec, d):
+        s, c = sincos64(pos * f)
+        cs.append(round32(F(c), neg(c)))
+        sn.append(round32(F(s), neg(s)))
+    return cs, sn
+
+
+def rotate(x, cs, sn):
+    h = len(x) // 2
+    lo = [sub(mul(x[i], cs[i]), mul(x[i + h], sn[i])) for i in range(h)]
+    hi = [add(mul(x[i + h], cs[i]), mul(x[i], sn[i])) for i in range(h)]
+    return lo + hi
+
+
+# Section 12
+def attention(q, keys, values):
+    d = len(q)
+    z = round32(F(1 / math.sqrt(float(d))))
+    m = l = o = None
+    for c in range(0, len(keys), 64):
+        s = []
+        for k in keys[c : c + 64]:
+            v = 0.0
+            for i in range(d):
+                v = fma(q[i], k[i], v)
+            s.append(mul(v, z))
+        mc = max(s)
+        p = [exp(sub(v, mc)) for v in s]
+        lc = vsum(p)
+        oc = [0.0] * d
+        for j, v in enumerate(values[c : c + 64]):
+            oc = [fma(p[j], v[i], oc[i]) for i in range(d)]
+        if m is None:
+            m, l, o = mc, lc, oc
+            continue
+        top = max(m, mc)
+        A, B = exp(sub(m, top)), exp(sub(mc, top))
+        l = fma(lc, B, mul(l, A))
+        o = [fma(oc[i], B, mul(o[i], A)) for i in range(d)]
+        m = top
+    inv = div(1.0, l)
+    return [mul(v, inv) for v in o]
+
+
+# Section 13
+def silu(g):
+    e = exp(-g)
+    return math.copysign(0.0, g) if e == math.inf else div(g, add(1.0, e))
+
+
+# Inputs: element i is ((state >> 8) - 2^23) / 2^shift after i+1 steps of state = 1664525*state + 1013904223.
+class Rng:
+    def __init__(self, seed):
+        self.state = seed
+
+    def floats(self, n, shift):
+        out = []
+        for _ in range(n):
+            self.state = (1664525 * self.state + 1013904223) % 2**32
+            out.append(math.ldexp((self.state >> 8) - 2**23, -shift))
+        return out
+
+    def trits(self, n):
+        return [int(abs(v)) % 3 - 1 for v in self.floats(n, 0)]
+
+
+def decimal_sincos(x):
+    getcontext().prec = 80
+    pi = Decimal("3.14159265358979323846264338327950288419716939937510582097494459230781640628620899862803482534211706798")
+    r = Decimal(x) % (2 * pi)
+    s, c, term = Decimal(0), Decimal(0), Decimal(1)
+    for n in range(90):
+        if n % 2 == 0:
+            c += term if n % 4 == 0 else -term
+        else:
+            s += term if n % 4 == 1 else -term
+        term = term * r / (n + 1)
+    return s, c
+
+
+def hexes(v):
+    return " ".join(bits(x) for x in v)
+
+
+def main():
+    out = {}
+    xs = [0.0, -0.0, 1.0, -1.0, 0.5, -0.34657359, 10.0, -10.0, 88.0, H("0x1.62e42ep+6"), H("0x1.62e430p+6"), -87.0]
+    xs += [H("-0x1.5d589ep+6"), H("-0x1.5d58a0p+6"), 1e-30, -1e-45, H("-0x1.765076p+2"), 200.0, -200.0, 1.0397208]
+    xs = [round32(F(x), neg(x)) for x in xs] + Rng(1).floats(100, 17)
+    out["exp"] = [[bits(x), bits(exp(x))] for x in xs]
+    out["silu"] = [[bits(x), bits(silu(x))] for x in xs]
+
+    out["sums"] = []
+    for n in (0, 1, 31, 32, 33, 65, 1023, 1024, 1025, 2049, 2560):
+        g = Rng(n + 7)
+        w, x = g.floats(n, 22), g.floats(n, 20)
+        out["sums"].append({"seed": n + 7, "n": n, "sum": bits(vsum(x)), "dot": bits(dot(w, x)), "sumsq": bits(dot(x, x))})
+
+    out["fma"] = []
+    for a, b, c in [
+        ("0x1.000002p-24", "0x1.fffffcp-1", "0x1p+0"),  # just below the midpoint above 1
+        ("0x1.000002p-24", "0x1p+0", "0x1p+0"),
+        ("0x1p-24", "0x1p+0", "0x1p+0"),
+        ("0x1p-24", "0x1p+0", "0x1.000002p+0"),
+        ("0x1.fffffep-25", "0x1.000002p+0", "0x1.000002p+0"),
+        ("-0x1.fffffep-25", "0x1.000002p+0", "-0x1.000002p+0"),
+        ("0x1p-75", "0x1p-75", "0x0p+0"),
+        ("0x1.000002p-75", "0x1p-75", "0x0p+0"),
+        ("0x1p-75", "-0x1p-75", "0x0p+0"),
+        ("0x1.8p-75", "0x1p-75", "0x1p-149"),
+        ("0x1.fffffep+127", "0x1p+0", "0x1p+103"),
+        ("0x1.fffffep+127", "0x1p+0", "0x1.fffffep+102"),
+        ("0x1.fffffep-127", "0x1.000002p+0", "0x1p-149"),
+        ("-0x1p-140", "0x1p-140", "0x0p+0"),
+    ]:
+        a, b, c = (round32(F(H(v)), neg(H(v))) for v in (a, b, c))
+        out["fma"].append(hexes([a, b, c, fma(a, b, c)]))
+
+    f64 = lambda v: float(v).hex()
+    out["log64"] = [[f64(x), f64(Decimal(x).ln())] for x in (1.0, 2.0, 10000.0, 1e6, 500000.0, 1000042.0, 1.5, 1.0000001, 1e30)]
+    ys = [0.0, -1.0, -0.1, -13.122363377404329, -69.3, -1e-9, -9.210340371976184, -0.34657359027997264, -5.5]
+    out["exp64"] = [[f64(y), f64(Decimal(y).exp())] for y in ys]
+    xs = [0.0, 1e-8, 0.5, math.pi / 4, math.pi / 2, math.pi, 3 * math.pi, 100.0, 12345.678, 131071.0, 1048575.25, 2.0**24 - 1, 2.0**24]
+    xs += [abs(v) for v in Rng(3).floats(200, 0)] + [2 * abs(v) for v in Rng(4).floats(200, 5)]
+    xs += [k * (math.pi / 4) for k in (1, 3, 5, 7, 9, 1001, 1000003, 20000001)]
+    out["sincos64"] = [[f64(x)] + [f64(v) for v in decimal_sincos(x)] for x in xs]
+
+    out["norm"] = []
+    for kind, n, b, eps in (("rms", 1, 0, 1e-5), ("rms", 100, 0, 1e-5), ("rms", 1300, 0, 1e-6), ("layer", 65, 0, 1e-5), ("layer", 130, 1, 1e-5)):
+        g = Rng(n)
+        x, w, bias = g.floats(n, 20), g.floats(n, 22), g.floats(n, 22)
+        eps = round32(F(eps))
+        y = norm(kind, x, w, bias if b else None, eps)
+        a, q = quant(y)
+        out["norm"].append({"kind": kind, "seed": n, "n": n, "bias": bool(b), "eps": bits(eps), "y": hexes(y[:40]), "a": bits(a), "q": q})
+
+    out["ternary"] = []
+    for k, G in ((1, 0), (127, 0), (300, 128), (512, 256), (2600, 1280)):
+        g = Rng(k)
+        t, x, s = g.trits(k), g.floats(k, 21), g.floats(max(1, -(-k // G) if G else 1), 24)
+        bias = g.floats(1, 20)[0]
+        a, q = quant(x)
+        v = {"seed": k, "k": k, "group": G}
+        if G:
+            v["int8"], v["float"] = bits(tern_int8_groups(t, s, G, q, a)), bits(tern_float_groups(t, s, G, x))
+        else:
+            v["int8"], v["float"] = bits(tern_int8(t, s[0], q, a, bias)), bits(add(tern_float(t, s[0], x), bias))
+        out["ternary"].append(v)
+
+    out["rope"] = []
+    specs = [
+        {"type": "default", "theta": 10000.0},
+        {"type": "linear", "theta": 10000.0, "factor": 4.0},
+        {"type": "llama3", "theta": 500000.0, "factor": 8.0, "low": 1.0, "high": 4.0, "original": 8192},
+        {"type": "llama3", "theta": 10000.0, "factor": 32.0, "low": 1.0, "high": 4.0, "original": 64},
+    ]
+    for spec in specs:
+        for d, pos in ((2, 1), (16, 0), (16, 3), (32, 511), (64, 131071), (8, 2**24 - 1)):
+            cs, sn = angles(spec, d, pos)
+            x = Rng(pos % 1000).floats(d, 22)
+            out["rope"].append({"spec": spec, "dim": d, "pos": pos, "cos": hexes(cs), "sin": hexes(sn), "seed": pos % 1000, "rotated": hexes(rotate(x, cs, sn))})
+
+    out["attention"] = []
+    for n, d in ((1, 4), (2, 3), (33, 8), (64, 8), (65, 8), (150, 16)):
+        g = Rng(n)
+        q = g.floats(d, 21)
+        keys = [g.floats(d, 22) for _ in range(n)]
+        values = [g.floats(d, 22) for _ in range(n)]
+        out["attention"].append({"seed": n, "n": n, "dim": d, "out": hexes(attention(q, keys, values))})
+    row = lambda v: json.dumps(v, separators=(",", ":"))
+    print("{" + ",\n".join('"%s":[\n%s]' % (k, ",\n".join(map(row, v))) for k, v in out.items()) + "}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,39 @@
+package model
+
+// Provenance says where a .trit file's tensors came from, exactly enough to
+// derive every byte of them again from the source checkpoint.
+type Provenance struct {
+	ConfigSHA256 string            `json:"config_sha256"` // of the source's config.json, lower-case hex
+	Family       string            `json:"family"`        // which reader of checkpoints made the file
+	Options      map[string]string `json:"options"`       // the options of the conversion that change the result
+	Tensors      []SourceTensor    `json:"tensors"`       // in the order of the target's directory
+	Tool         string            `json:"tool"`          // name and version of the converter
+}
+
+// SourceTensor is one tensor of the source checkpoint and what it became. A
+// target made of two source tensors (packed weights and their scale) has two
+// entries with the same Target.
+type SourceTensor struct {
+	DType  string  `json:"dtype"`  // as the source spells it, "BF16"
+	File   string  `json:"file"`   // base name of the file that holds it
+	Name   string  `json:"name"`   // its name there
+	Rule   string  `json:"rule"`   // how it became Target: a Rule* constant
+	SHA256 string  `json:"sha256"` // of its bytes, lower-case hex
+	Shape  []int64 `json:"shape"`
+	Target string  `json:"target"` // tensor name in the .trit file; "" for RuleDropped
+}
+
+// The rules by which a source tensor becomes a target, as provenance spells them.
+const (
+	RuleAbsMean      = "absmean"       // weights quantized, one scale a tensor
+	RuleAbsMeanRow   = "absmean-row"   // weights quantized, one scale a row
+	RuleAbsMeanGroup = "absmean-group" // weights quantized, one scale a group (options["group"])
+	RulePacked       = "packed"        // trits kept, unpacked from 4 planes a byte
+	RuleScale        = "scale"         // the multiplying scale of packed trits
+	RuleInverseScale = "inverse-scale" // a dividing scale, stored as its float32 reciprocal
+	RuleCopy         = "copy"          // values kept in their dtype
+	RuleFloat32      = "f32"           // values widened exactly to float32
+	RuleScaledBias   = "scaled-bias"   // bias multiplied by the matrix's scale in float32
+	RuleInt8Row      = "int8-row"      // rounded to int8 with a scale a row
+	RuleDropped      = "dropped"       // not needed: equal to another tensor
+)

@@ -1,0 +1,233 @@
+package verify
+
+import (
+	"encoding/hex"
+	"fmt"
+	"io"
+	"math"
+
+	"crypto/sha256"
+	"slices"
+	"sync"
+
+	goruntime "runtime"
+
+	"github.com/tritter-ai/tritter/convert"
+	"github.com/tritter-ai/tritter/format"
+	"github.com/tritter-ai/tritter/model"
+	"github.com/tritter-ai/tritter/runtime"
+)
+
+// readProvenance returns the provenance of the file, held to its directory.
+func (v *verifier) readProvenance() (*model.Provenance, error) {
+	p := new(model.Provenance)
+	if err := v.file.DecodeSection(runtime.SectionProvenance, p); err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// checkProvenance holds the provenance to the directory: every tensor of the file
+// has a source, and nothing else is named.
+func (v *verifier) checkProvenance() (string, error) {
+	p, err := v.readProvenance()
+	if err != nil {
+		if _, ok := err.(*format.FormatError); ok {
+			return "", err
+		}
+		return "the file has no provenance", errSkipped
+	}
+	named := map[string]bool{}
+	for _, t := range p.Tensors {
+		if t.Target == "" && t.Rule == model.RuleDropped {
+			continue
+		}
+		if _, ok := v.file.Tensor(t.Target); !ok {
+			v.findTensor("provenance", t.Target, 0, "provenance names a target %q that is no tensor of the file", t.Target)
+		}
+		named[t.Target] = true
+		if sum, err := hex.DecodeString(t.SHA256); err != nil || len(sum) != sha256.Size {
+			v.findTensor("provenance", t.Target, 0, "the SHA-256 of source %s is %q, want 64 hex digits", t.Name, t.SHA256)
+		}
+	}
+	h := v.file.Header()
+	for i := range h.Tensors {
+		if name := h.Tensors[i].Name; !named[name] {
+			v.findTensor("provenance", name, 0, "provenance does not say where tensor %s comes from", name)
+		}
+	}
+	return fmt.Sprintf("%s: %d source tensors, by %s", p.Family, len(p.Tensors), p.Tool), nil
+}
+
+// checkSource derives every tensor from the checkpoint again, with the options
+// that the provenance records, and compares it byte by byte.
+func (v *verifier) checkSource() (string, error) {
+	if v.opt.Source == "" {
+		return "not asked for (--source DIR)", errSkipped
+	}
+	p, err := v.readProvenance()
+	if err != nil {
+		return "", fmt.Errorf("the options of the conversion are not known: %w", err)
+	}
+	opt, err := convert.OptionsFrom(p)
+	if err != nil {
+		return "", err
+	}
+	opt.NoTokenizer = true // it is compared by the tokenizer check; the weights need none
+	plan, err := convert.Open(v.opt.Source, opt)
+	if err != nil {
+		return "", err
+	}
+	defer plan.Close()
+	v.compareConfig(plan)
+	v.compareSourceHashes(plan, p)
+	jobs := v.sourceJobs(plan)
+	return fmt.Sprintf("%d tensors derived again from %s", len(jobs), v.opt.Source), v.compareTensors(plan, jobs)
+}
+
+// compareConfig holds the config section to the source's config.json. Modalities
+// come from the tokenizer, which is not read here.
+func (v *verifier) compareConfig(plan *convert.Plan) {
+	if v.config == nil {
+		return
+	}
+	want := plan.Config
+	want.Modalities = v.config.Modalities
+	a, errA := format.EncodeJSON(&want)
+	b, errB := format.EncodeJSON(v.config)
+	if errA != nil || errB != nil || string(a) != string(b) {
+		v.find("source", &format.FormatError{Class: format.ClassConfig, Field: "section config", Got: string(b), Want: string(a) + ", which the source's config.json gives"})
+	}
+}
+
+// compareSourceHashes finds sources that are not the tensors that were converted:
+// the reason, when derived bytes differ.
+func (v *verifier) compareSourceHashes(plan *convert.Plan, p *model.Provenance) {
+	for _, t := range p.Tensors {
+		src, ok := plan.SourceTensor(t.Name)
+		if !ok {
+			v.findTensor("source", t.Target, 0, "the checkpoint has no tensor %s, from which %s was made", t.Name, t.Target)
+			continue
+		}
+		h := sha256.New()
+		if _, err := io.Copy(h, io.NewSectionReader(src, 0, src.Size)); err != nil {
+			v.findTensor("source", t.Target, 0, "%v", err)
+			continue
+		}
+		if got := hex.EncodeToString(h.Sum(nil)); got != t.SHA256 {
+			v.findTensor("source", t.Target, 0, "source tensor %s has SHA-256 %s, the file was made from %s: this is another checkpoint", t.Name, got, t.SHA256)
+		}
+	}
+}
+
+// sourceJobs returns the targets of the plan that are tensors of the file, stored
+// in the same way.
+func (v *verifier) sourceJobs(plan *convert.Plan) (jobs []int) {
+	for i := range plan.Targets {
+		spec := &plan.Targets[i].Spec
+		t, ok := v.file.Tensor(spec.Name)
+		if !ok {
+			v.findTensor("source", spec.Name, 0, "the source gives a tensor %s, which the file does not have", spec.Name)
+			continue
+		}
+		info := t.Info()
+		if info.Encoding != spec.Encoding || info.Rule != spec.Rule || info.Granularity != spec.Granularity || info.Group != spec.Group || !slices.Equal(info.Dims, spec.Dims) {
+			v.findTensor("source", spec.Name, info.Offset, "tensor is %s %s %s %v, the source gives %s %s %s %v", info.Encoding, info.Rule, info.Granularity, info.Dims, spec.Encoding, spec.Rule, spec.Granularity, spec.Dims)
+			continue
+		}
+		jobs = append(jobs, i)
+	}
+	return jobs
+}
+
+func (v *verifier) compareTensors(plan *convert.Plan, jobs []int) error {
+	workers := v.opt.Workers
+	if workers < 1 {
+		workers = goruntime.GOMAXPROCS(0)
+	}
+	sinks, errs := make([]*comparer, len(jobs)), make([]error, len(jobs))
+	var total, done int64
+	for n, i := range jobs {
+		t, _ := v.file.Tensor(plan.Targets[i].Spec.Name)
+		sinks[n] = &comparer{tensor: t, at: -1}
+		total += t.Info().Length
+	}
+	next := make(chan int)
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	for range workers {
+		wg.Go(func() {
+			for n := range next {
+				errs[n] = format.Guard(func() error { return plan.Derive(v.ctx, jobs[n], sinks[n]) })
+				mu.Lock()
+				done += sinks[n].tensor.Info().Length
+				v.progress("source", done, total)
+				mu.Unlock()
+			}
+		})
+	}
+	for n := range jobs {
+		next <- n
+	}
+	close(next)
+	wg.Wait()
+	for n, s := range sinks {
+		if errs[n] != nil {
+			return errs[n]
+		}
+		if s.at >= 0 {
+			info := s.tensor.Info()
+			v.findTensor("source", info.Name, s.at, "offset %d: the byte is 0x%02x, the source gives 0x%02x; %d bytes of the tensor differ", s.at, s.got, s.want, s.count)
+		}
+		if s.scale != "" {
+			v.findTensor("source", s.tensor.Info().Name, s.tensor.Info().ScaleOffset, "%s", s.scale)
+		}
+	}
+	return nil
+}
+
+// comparer is a convert.Sink that compares with a tensor of the file.
+type comparer struct {
+	tensor    *format.Tensor
+	data      []byte
+	pos       int64
+	at        int64 // offset in the file of the first byte that differs, -1 when none does
+	got, want byte
+	count     int64
+	scale     string // the first scale that differs
+}
+
+func (c *comparer) Write(p []byte) (int, error) {
+	if c.data == nil {
+		var err error
+		if c.data, err = c.tensor.Data(); err != nil {
+			return 0, err
+		}
+	}
+	have := c.data[c.pos:][:len(p)]
+	if string(have) != string(p) {
+		for i := range p {
+			if have[i] != p[i] {
+				if c.count++; c.count == 1 {
+					c.at, c.got, c.want = c.tensor.Info().Offset+c.pos+int64(i), have[i], p[i]
+				}
+			}
+		}
+	}
+	c.pos += int64(len(p))
+	return len(p), nil
+}
+
+func (c *comparer) SetScales(want []float32) error {
+	got, err := c.tensor.Scales()
+	if err != nil {
+		return err
+	}
+	for i := range want {
+		if i >= len(got) || math.Float32bits(got[i]) != math.Float32bits(want[i]) {
+			c.scale = fmt.Sprintf("scale %d is %v, the source gives %v", i, got[min(i, len(got)-1)], want[i])
+			return nil
+		}
+	}
+	return nil
+}
