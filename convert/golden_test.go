@@ -157,6 +157,10 @@ func TestAgainstTransformers(t *testing.T) {
 		{name: "bitnet-packed", dir: "bitnet-packed"},
 		{name: "bitnet-packed-trit3", dir: "bitnet-packed", opt: convert.Options{Encoding: "trit3"}},
 		{name: "llama-bitlinear-packed", dir: "llama-bitlinear-packed"},
+		{name: "bitnet-online-made", dir: "made-bitnet-online"},
+		{name: "bitnet-packed-made", dir: "made-bitnet-packed"},
+		{name: "llama-packed-made", dir: "made-llama-packed"},
+		{name: "llama-dense-made", dir: "made-llama-dense", opt: convert.Options{Rule: "absmean-row"}, exact: true},
 		{name: "llama-dense-absmean", dir: "llama-dense-sharded", want: "expected-absmean-per-tensor", opt: convert.Options{Rule: "absmean"}, exact: true},
 	} {
 		t.Run(c.name, func(t *testing.T) {

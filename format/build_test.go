@@ -141,6 +141,13 @@ func specsOf(sources []source) []TensorSpec {
 
 // writeFile writes sources one after the other and returns the file's bytes.
 func writeFile(t require.TestingT, path string, sources []source, sections map[string][]byte) []byte {
+	write(t, path, sources, sections)
+	b, err := os.ReadFile(path)
+	require.NoError(t, err)
+	return b
+}
+
+func write(t require.TestingT, path string, sources []source, sections map[string][]byte) {
 	var names []string
 	for name := range sections {
 		names = append(names, name)
@@ -161,9 +168,6 @@ func writeFile(t require.TestingT, path string, sources []source, sections map[s
 		require.NoError(t, w.SetSection(name, data))
 	}
 	require.NoError(t, w.Finish())
-	b, err := os.ReadFile(path)
-	require.NoError(t, err)
-	return b
 }
 
 // everyFile is a file with every encoding and granularity.

@@ -7,12 +7,41 @@ import (
 	"math"
 )
 
-// directory reads the records of a header whose hash is right. end is where
-// the last extent so far ends.
+// directory reads the records of a header whose hash is right.
 type directory struct {
 	head []byte
 	h    *Header
-	end  int64
+	end  int64 // of the last extent so far
+	kind string
+	i    int   // number of the record being read, among its kind
+	at   int64 // its offset
+}
+
+// record returns the bytes of the record being read.
+func (d *directory) record() []byte {
+	if d.kind == "tensor" {
+		return d.head[d.at : d.at+TensorRecordSize]
+	}
+	return d.head[d.at : d.at+SectionRecordSize]
+}
+
+// fail describes a fault of the record being read.
+func (d *directory) fail(class Class, f *fault) error {
+	size := MaxName
+	if d.kind == "section" {
+		size = MaxSectionKey
+	}
+	return &FormatError{class, d.at + f.off, fmt.Sprintf("%s %d (%s): %s", d.kind, d.i, printable(d.record()[:size]), f.field), f.got, f.want, f.hint}
+}
+
+// zero refuses a byte other than zero in record[from:to].
+func (d *directory) zero(from, to int64, field string) error {
+	for i, v := range d.record()[from:to] {
+		if v != 0 {
+			return d.fail(ClassDirectory, &fault{from + int64(i), field, fmt.Sprintf("0x%02x", v), "0x00", ""})
+		}
+	}
+	return nil
 }
 
 func (d *directory) read(tensors, sections int) error {
@@ -24,7 +53,7 @@ func (d *directory) read(tensors, sections int) error {
 			return err
 		}
 		if j, dup := seen[t.Name]; dup {
-			return &FormatError{ClassDirectory, recordOffset(i), fmt.Sprintf("tensor %d: name", i), fmt.Sprintf("%q", t.Name), "a name of its own", fmt.Sprintf("tensor %d has the same", j)}
+			return d.fail(ClassDirectory, &fault{0, "name", fmt.Sprintf("%q", t.Name), "a name of its own", fmt.Sprintf("tensor %d has the same", j)})
 		}
 		seen[t.Name] = i
 	}
@@ -61,35 +90,32 @@ func (d *directory) needConfig(base int64) error {
 func recordOffset(i int) int64 { return PreludeSize + TensorRecordSize*int64(i) }
 
 func (d *directory) tensor(i int, t *TensorInfo) error {
-	at := recordOffset(i)
-	rec := d.head[at : at+TensorRecordSize]
+	d.kind, d.i, d.at = "tensor", i, recordOffset(i)
+	rec := d.record()
 	le := binary.LittleEndian
-	fail := func(class Class, f *fault) error {
-		return &FormatError{class, at + f.off, fmt.Sprintf("tensor %d (%s): %s", i, printable(rec[:MaxName]), f.field), f.got, f.want, f.hint}
-	}
 	name, f := fixedName(rec[:MaxName])
 	if f != nil {
-		return fail(ClassDirectory, f)
+		return d.fail(ClassDirectory, f)
 	}
 	rank, dim0, dim1 := le.Uint16(rec[recRank:]), le.Uint32(rec[recDim0:]), le.Uint32(rec[recDim1:])
 	group := le.Uint32(rec[recGroup:])
 	if rank < 1 || rank > MaxRank {
-		return fail(ClassDirectory, &fault{recRank, "rank", fmt.Sprint(rank), "1 or 2", ""})
+		return d.fail(ClassDirectory, &fault{recRank, "rank", fmt.Sprint(rank), "1 or 2", ""})
 	}
 	// Compared before the conversion, which would wrap where int has 32 bits.
-	for _, v := range []struct {
+	for _, v := range [...]struct {
 		off   int64
 		field string
 		v     uint32
 	}{{recDim0, "dim 0", dim0}, {recDim1, "dim 1", dim1}, {recGroup, "group", group}} {
 		if v.v > MaxDim {
-			return fail(ClassDirectory, &fault{v.off, v.field, fmt.Sprint(v.v), fmt.Sprintf("at most %d", MaxDim), ""})
+			return d.fail(ClassDirectory, &fault{v.off, v.field, fmt.Sprint(v.v), fmt.Sprintf("at most %d", MaxDim), ""})
 		}
 	}
 	dims := []int{int(dim0), int(dim1)}
 	if rank == 1 {
 		if dim1 != 0 {
-			return fail(ClassDirectory, &fault{recDim1, "dim 1", fmt.Sprint(dim1), "0", "rank is 1"})
+			return d.fail(ClassDirectory, &fault{recDim1, "dim 1", fmt.Sprint(dim1), "0", "rank is 1"})
 		}
 		dims = dims[:1:1]
 	}
@@ -98,10 +124,10 @@ func (d *directory) tensor(i int, t *TensorInfo) error {
 		Granularity: Granularity(le.Uint16(rec[recGranularity:])), Dims: dims, Group: int(group),
 	}
 	if f := spec.fault(); f != nil {
-		return fail(ClassDirectory, f)
+		return d.fail(ClassDirectory, f)
 	}
-	for _, z := range [][2]int{{recZero1, recOffset}, {recZero2, TensorRecordSize}} {
-		if err := wantZero(d.head, int(at)+z[0], int(at)+z[1], ClassDirectory, fmt.Sprintf("tensor %d (%s): reserved byte", i, name)); err != nil {
+	for _, z := range [...][2]int64{{recZero1, recOffset}, {recZero2, TensorRecordSize}} {
+		if err := d.zero(z[0], z[1], "reserved byte"); err != nil {
 			return err
 		}
 	}
@@ -110,15 +136,15 @@ func (d *directory) tensor(i int, t *TensorInfo) error {
 	copy(t.ScaleSHA256[:], rec[recScaleSHA:])
 
 	var err error
-	if t.Offset, err = d.extent(rec, at, recOffset, recLength, t.Length, fmt.Sprintf("tensor %d (%s): data", i, name)); err != nil {
+	if t.Offset, err = d.extent(recOffset, recLength, t.Length, "data"); err != nil {
 		return err
 	}
 	if t.ScaleLength > 0 {
-		t.ScaleOffset, err = d.extent(rec, at, recScaleOffset, recScaleLength, t.ScaleLength, fmt.Sprintf("tensor %d (%s): scale", i, name))
+		t.ScaleOffset, err = d.extent(recScaleOffset, recScaleLength, t.ScaleLength, "scale")
 		return err
 	}
-	for _, z := range [][2]int{{recScaleOffset, recSHA}, {recScaleSHA, recZero2}} {
-		if err := wantZero(d.head, int(at)+z[0], int(at)+z[1], ClassDirectory, fmt.Sprintf("tensor %d (%s): byte of an absent scale extent", i, name)); err != nil {
+	for _, z := range [...][2]int64{{recScaleOffset, recSHA}, {recScaleSHA, recZero2}} {
+		if err := d.zero(z[0], z[1], "byte of an absent scale extent"); err != nil {
 			return err
 		}
 	}
@@ -136,14 +162,14 @@ func (t *TensorSpec) info() TensorInfo {
 	}
 }
 
-// extent reads an offset and a length at the given places of a record,
+// extent reads an offset and a length at the given places of the record,
 // requires the length and the one offset that leaves neither hole nor overlap,
 // and moves the end of the extents.
-func (d *directory) extent(rec []byte, at int64, offField, lenField int, want int64, field string) (int64, error) {
-	le := binary.LittleEndian
+func (d *directory) extent(offField, lenField, want int64, what string) (int64, error) {
+	le, rec := binary.LittleEndian, d.record()
 	off, length := le.Uint64(rec[offField:]), le.Uint64(rec[lenField:])
 	if length != uint64(want) {
-		return 0, &FormatError{ClassBounds, at + int64(lenField), field + " length", fmt.Sprint(length), fmt.Sprint(want), "the length follows from encoding and dims"}
+		return 0, d.fail(ClassBounds, &fault{lenField, what + " length", fmt.Sprint(length), fmt.Sprint(want), "the length follows from encoding and dims"})
 	}
 	next := alignUp(d.end)
 	if off != uint64(next) {
@@ -153,45 +179,43 @@ func (d *directory) extent(rec []byte, at int64, offField, lenField int, want in
 		} else if off%Align != 0 {
 			hint = "the extent is not aligned to 256 bytes"
 		}
-		return 0, &FormatError{ClassBounds, at + int64(offField), field + " offset", fmt.Sprint(off), fmt.Sprint(next), hint}
+		return 0, d.fail(ClassBounds, &fault{offField, what + " offset", fmt.Sprint(off), fmt.Sprint(next), hint})
 	}
-	// next and want are both at most 2^62 plus a header, so that the sum fits.
+	// next is at most a file length and want at most 2^62: the sum fits.
 	if end := next + want; end > d.h.FileLength {
-		return 0, &FormatError{ClassBounds, at + int64(lenField), field + " end", fmt.Sprint(end), fmt.Sprintf("at most %d, the file length", d.h.FileLength), "the extent does not fit the file"}
+		return 0, d.fail(ClassBounds, &fault{lenField, what + " end", fmt.Sprint(end), fmt.Sprintf("at most %d, the file length", d.h.FileLength), "the extent does not fit the file"})
 	}
 	d.end = next + want
 	return next, nil
 }
 
 func (d *directory) section(i int, at int64) error {
-	rec := d.head[at : at+SectionRecordSize]
-	field := func(f string) string {
-		return fmt.Sprintf("section %d (%s): %s", i, printable(rec[:MaxSectionKey]), f)
-	}
+	d.kind, d.i, d.at = "section", i, at
+	rec := d.record()
 	name, f := fixedName(rec[:MaxSectionKey])
 	if f == nil {
 		f = nameFault(name, MaxSectionKey, dashNameByte, "[a-z0-9-]")
 	}
 	if f != nil {
-		return &FormatError{ClassDirectory, at + f.off, field(f.field), f.got, f.want, f.hint}
+		return d.fail(ClassDirectory, f)
 	}
 	if i > 0 {
 		if prev := d.h.Sections[i-1].Name; name <= prev {
-			return &FormatError{ClassDirectory, at, field("name"), fmt.Sprintf("%q", name), fmt.Sprintf("a name after %q", prev), "sections are in strictly ascending order of their names"}
+			return d.fail(ClassDirectory, &fault{0, "name", fmt.Sprintf("%q", name), fmt.Sprintf("a name after %q", prev), "sections are in strictly ascending order of their names"})
 		}
 	}
 	length := binary.LittleEndian.Uint64(rec[secLength:])
 	if length < 1 || length > MaxSection {
-		return &FormatError{ClassDirectory, at + secLength, field("length"), fmt.Sprint(length), fmt.Sprintf("1..%d", MaxSection), ""}
+		return d.fail(ClassDirectory, &fault{secLength, "length", fmt.Sprint(length), fmt.Sprintf("1..%d", MaxSection), ""})
 	}
-	if err := wantZero(d.head, int(at)+secZero, int(at)+SectionRecordSize, ClassDirectory, field("reserved byte")); err != nil {
+	if err := d.zero(secZero, SectionRecordSize, "reserved byte"); err != nil {
 		return err
 	}
 	s := &d.h.Sections[i]
 	s.Name, s.Length = name, int64(length)
 	copy(s.SHA256[:], rec[secSHA:])
 	var err error
-	s.Offset, err = d.extent(rec, at, secOffset, secLength, s.Length, fmt.Sprintf("section %d (%s):", i, name))
+	s.Offset, err = d.extent(secOffset, secLength, s.Length, "section")
 	return err
 }
 

@@ -14,7 +14,7 @@ import (
 var update = flag.Bool("update", false, "write the hex dump of the worked example into spec/trit-v1.md")
 
 // exampleFile is the file of spec/trit-v1.md, 17.
-func exampleFile(t *testing.T) []byte {
+func exampleFile(t testing.TB) []byte {
 	trits := make([]int8, 2*130)
 	trits[0], trits[32], trits[130+127], trits[130+129] = 1, -1, 1, -1
 	return writeFile(t, filepath.Join(t.TempDir(), "example.trit"), []source{

@@ -12,6 +12,7 @@ func FuzzOpen(f *testing.F) {
 	good := everyFile(f)
 	f.Add(good, false)
 	f.Add(good, true)
+	f.Add(exampleFile(f), true)
 	f.Add(good[:PreludeSize], true)
 	f.Add(good[:len(good)-1], false)
 	for _, at := range []int64{preMajor, preTensors, preRequired, rec(0, 0), rec(3, recDim0), rec(4, recEncoding), sec(0, secLength)} {

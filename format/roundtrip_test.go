@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 
@@ -176,6 +177,18 @@ func TestWriterConcurrency(t *testing.T) {
 	require.True(t, bytes.Equal(want, got))
 }
 
+// TestLongestNames fills the name fields to the last byte.
+func TestLongestNames(t *testing.T) {
+	name, section := strings.Repeat("n", MaxName), strings.Repeat("s", MaxSectionKey)
+	sources := []source{{spec: TensorSpec{name, F32, RuleNone, ScaleNone, []int{1}, 0}, data: make([]byte, 4)}}
+	sections := map[string][]byte{SectionConfig: []byte("{}"), section: []byte("x")}
+	path := filepath.Join(t.TempDir(), "n.trit")
+	for _, f := range openers(t, path, writeFile(t, path, sources, sections)) {
+		requireContent(t, f, sources, sections)
+		require.NoError(t, f.Close())
+	}
+}
+
 func TestLayoutGivesPlacesBeforeData(t *testing.T) {
 	data := everyFile(t)
 	f, err := OpenBytes(data)
@@ -207,7 +220,9 @@ func TestSizes(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, c.want, got, "%v %v", c.enc, c.dims)
 	}
-	for _, dims := range [][]int{nil, {0}, {-1}, {1, 0}, {1, 2, 3}, {MaxDim + 1}} {
+	over := MaxDim
+	over++ // negative where int has 32 bits
+	for _, dims := range [][]int{nil, {0}, {-1}, {1, 0}, {1, 2, 3}, {over}} {
 		_, err := DataSize(F32, dims)
 		require.Error(t, err, "%v", dims)
 		_, err = ScaleCount(ScaleRow, dims, 0)

@@ -85,7 +85,7 @@ func (t *TensorSpec) fault() *fault {
 
 // combinationFault checks which rule, granularity and rank go with an encoding.
 func (t *TensorSpec) combinationFault() *fault {
-	enc := fmt.Sprintf("encoding is %v", t.Encoding)
+	enc := "encoding is " + t.Encoding.String()
 	if !t.Encoding.Ternary() && t.Rule != RuleNone {
 		return &fault{recRule, "rule", t.Rule.String(), "none", enc}
 	}

@@ -9,7 +9,7 @@
 // except where a layout is spelled out.
 package kernels
 
-// The fixed sizes that files, engines and the order of sums agree on (spec/numerics.md sections 3, 7 and 10).
+// The fixed sizes that files, engines and the order of sums agree on (spec/numerics.md sections 3, 8 and 12).
 const (
 	TileRows  = 4    // rows of a ternary tile
 	TileCols  = 128  // columns of a ternary tile

@@ -6,7 +6,7 @@ import "math"
 const MinAbsMax float32 = 1e-5
 
 // Int8Token quantizes the activations of one token: with a = max(max|x|,
-// MinAbsMax) and k = 127 / a, q[i] = round(x[i] k), half to even, so |q| <= 127.
+// MinAbsMax) and k = 127 (1/a), q[i] = round(x[i] k), half to even, so |q| <= 127.
 // It returns a; a value is q x a / 127. Elements of q beyond len(x) are set to
 // zero: they are the padding of a tile. The error is a *NonFiniteError.
 // (BitNet b1.58; spec/numerics.md, "Activations".)
@@ -19,7 +19,7 @@ func Int8Token(q []int8, x []float32) (a float32, err error) {
 		return 0, CheckFinite(x)
 	}
 	a = max(math.Float32frombits(top), MinAbsMax)
-	k := 127 / a
+	k := float32(1/a) * 127 // PyTorch computes 127 / tensor so, and a code on an edge depends on it
 	for i, v := range x {
 		q[i] = roundInt8(float32(v * k)) // converted: never fused with the rounding addition
 	}

@@ -125,13 +125,32 @@ func (c charset) fold() charset {
 
 var (
 	spaceSet  = sync.OnceValue(func() charset { return tableSet(unicode.White_Space) })
-	digitSet  = sync.OnceValue(func() charset { return tableSet(unicode.Nd) })
+	digitSet  = sync.OnceValue(func() charset { return category("nd") })
 	xdigitSet = sync.OnceValue(func() charset { return newCharset([]runeRange{{'0', '9'}, {'A', 'F'}, {'a', 'f'}}) })
-	alphaSet  = sync.OnceValue(func() charset { return tableSet(unicode.L, unicode.Nl, unicode.Other_Alphabetic) })
-	wordSet   = sync.OnceValue(func() charset {
-		return union(alphaSet(), tableSet(unicode.M, unicode.Nd, unicode.Pc))
+	alphaSet  = sync.OnceValue(func() charset {
+		return union(category("l"), tableSet(unicode.Nl, unicode.Other_Alphabetic, added16Alphabetic))
+	})
+	wordSet = sync.OnceValue(func() charset {
+		return union(alphaSet(), category("m"), category("nd"), tableSet(unicode.Pc))
+	})
+	// loneWordSet is \w outside of brackets, where Oniguruma goes by a table
+	// of Latin-1 that has the superscript digits and fractions in it.
+	loneWordSet = sync.OnceValue(func() charset {
+		return union(wordSet(), newCharset([]runeRange{{0xB2, 0xB3}, {0xB9, 0xB9}, {0xBC, 0xBE}}))
+	})
+	assignedSet = sync.OnceValue(func() charset {
+		return union(graphicSet(), tableSet(unicode.Cc, unicode.Cf, unicode.Co))
+	})
+	graphicSet = sync.OnceValue(func() charset {
+		return union(category("l"), category("m"), category("n"), category("p"), category("s"), category("z"))
 	})
 )
+
+// category returns the set of a general category, script or property, by its
+// loose name.
+func category(name string) charset {
+	return tableSet(append([]*unicode.RangeTable{propertyTables()[name].table}, added16[propertyTables()[name].name]...)...)
+}
 
 // propertySet finds the set of \p{name}: a general category, a script or a
 // property of the Unicode database, or a POSIX bracket in Oniguruma's reading.
@@ -154,9 +173,9 @@ func propertySet(name string) (charset, bool) {
 	case "digit":
 		return digitSet(), true
 	case "lower", "lowercase":
-		return tableSet(unicode.Ll, unicode.Other_Lowercase), true
+		return union(category("ll"), tableSet(unicode.Other_Lowercase)), true
 	case "upper", "uppercase":
-		return tableSet(unicode.Lu, unicode.Other_Uppercase), true
+		return union(category("lu"), tableSet(unicode.Other_Uppercase)), true
 	case "space", "whitespace":
 		return spaceSet(), true
 	case "word":
@@ -171,35 +190,38 @@ func propertySet(name string) (charset, bool) {
 	case "cn", "unassigned":
 		return assignedSet().negate(), true
 	case "c", "other":
-		return tableSet(unicode.L, unicode.M, unicode.N, unicode.P, unicode.S, unicode.Z).negate(), true
+		return graphicSet().negate(), true
 	}
-	if t, ok := propertyTables()[name]; ok {
-		return tableSet(t), true
+	if _, ok := propertyTables()[name]; ok {
+		return category(name), true
 	}
 	return nil, false
 }
-
-var assignedSet = sync.OnceValue(func() charset {
-	return tableSet(unicode.L, unicode.M, unicode.N, unicode.P, unicode.S, unicode.Z, unicode.Cc, unicode.Cf, unicode.Co)
-})
 
 func looseName(s string) string {
 	return strings.ToLower(strings.NewReplacer(" ", "", "-", "", "_", "").Replace(s))
 }
 
-var propertyTables = sync.OnceValue(func() map[string]*unicode.RangeTable {
-	tables := map[string]*unicode.RangeTable{}
+// namedTable is a table under its shortest loose name.
+type namedTable struct {
+	name  string
+	table *unicode.RangeTable
+}
+
+var propertyTables = sync.OnceValue(func() map[string]namedTable {
+	tables := map[string]namedTable{}
+	add := func(name string, t *unicode.RangeTable) { tables[looseName(name)] = namedTable{looseName(name), t} }
 	for name, t := range unicode.Properties {
-		tables[looseName(name)] = t
+		add(name, t)
 	}
 	for name, t := range unicode.Scripts {
-		tables[looseName(name)] = t
+		add(name, t)
 	}
 	for name, t := range unicode.Categories {
-		tables[looseName(name)] = t
+		add(name, t)
 	}
 	for alias, name := range unicode.CategoryAliases {
-		tables[looseName(alias)] = unicode.Categories[name]
+		tables[looseName(alias)] = tables[looseName(name)]
 	}
 	return tables
 })
@@ -214,7 +236,8 @@ func isWord(r rune) bool {
 	case r == 0x200C || r == 0x200D:
 		return true
 	}
-	return unicode.In(r, unicode.L, unicode.M, unicode.Nd, unicode.Nl, unicode.Pc, unicode.Other_Alphabetic)
+	return isLetter(r) || unicode.In(r, unicode.M, unicode.Nd, unicode.Nl, unicode.Pc, unicode.Other_Alphabetic,
+		added16Mn, added16Mc, added16Nd, added16Alphabetic)
 }
 
 // isPunctuation is category P or ASCII punctuation, which includes symbols.

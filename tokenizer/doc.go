@@ -1,6 +1,6 @@
 // Package tokenizer reads a Hugging Face tokenizer.json and turns text into
 // token ids and back, with the results of the tokenizers library (version
-// 0.22), id for id and byte for byte.
+// 0.23), id for id and byte for byte.
 //
 // Text passes through five stages, each of which the file may leave out:
 //

@@ -179,7 +179,7 @@ func (p *onig) atom(flags onigFlags) (out string, lit rune, anchor bool, err err
 		out, anchor, err = p.group(flags)
 		return out, -1, anchor, err
 	case '[':
-		set, err := p.class(flags)
+		set, err := p.class(flags.fold)
 		return set.pattern(), -1, false, err
 	case '.':
 		p.pos++
@@ -340,7 +340,7 @@ func (p *onig) escape(flags onigFlags) (out string, lit rune, anchor bool, err e
 	if p.pos+1 >= len(p.src) {
 		return "", -1, false, p.malformed("a backslash at the end", `\\`)
 	}
-	word := wordSet().pattern
+	word := loneWordSet().pattern
 	switch p.src[p.pos+1] {
 	case 'A':
 		p.pos += 2
@@ -362,7 +362,7 @@ func (p *onig) escape(flags onigFlags) (out string, lit rune, anchor bool, err e
 		newline := newCharset([]runeRange{{'\n', '\r'}, {0x85, 0x85}, {0x2028, 0x2029}})
 		return `(?>\r\n|` + newline.pattern() + ")", -1, false, nil
 	}
-	set, c, err := p.classEscape(flags)
+	set, c, err := p.classEscape(loneWordSet)
 	if err != nil {
 		return "", -1, false, err
 	}

@@ -7,8 +7,9 @@ import (
 )
 
 // class reads a bracket expression: items in any order are united, && cuts
-// what stands left of it with what stands right, brackets nest.
-func (p *onig) class(flags onigFlags) (charset, error) {
+// what stands left of it with what stands right, brackets nest. Case is folded
+// in the end and once, in the outermost brackets, before they are negated.
+func (p *onig) class(fold bool) (charset, error) {
 	if p.depth++; p.depth > 100 {
 		return nil, p.unsupported("a class more than 100 levels deep")
 	}
@@ -26,7 +27,7 @@ func (p *onig) class(flags onigFlags) (charset, error) {
 			return nil, p.malformed("the end inside a class", "]")
 		case p.accept("]"):
 			set := whole.intersect(newCharset(items))
-			if flags.fold {
+			if fold {
 				for _, r := range set {
 					// A wide range is a property or a negation: Oniguruma lets
 					// those match several characters too, but never for a
@@ -53,19 +54,19 @@ func (p *onig) class(flags onigFlags) (charset, error) {
 				return nil, err
 			}
 			if !ok {
-				if set, err = p.class(flags); err != nil {
+				if set, err = p.class(false); err != nil {
 					return nil, err
 				}
 			}
 			items = append(items, set...)
 		case p.peek("["):
-			set, err := p.class(flags)
+			set, err := p.class(false)
 			if err != nil {
 				return nil, err
 			}
 			items = append(items, set...)
 		default:
-			r, err := p.classItem(flags)
+			r, err := p.classItem()
 			if err != nil {
 				return nil, err
 			}
@@ -75,8 +76,8 @@ func (p *onig) class(flags onigFlags) (charset, error) {
 }
 
 // classItem reads a character, a range or a set written with a backslash.
-func (p *onig) classItem(flags onigFlags) (charset, error) {
-	set, lo, err := p.classChar(flags)
+func (p *onig) classItem() (charset, error) {
+	set, lo, err := p.classChar()
 	if err != nil || lo < 0 {
 		return set, err
 	}
@@ -87,7 +88,7 @@ func (p *onig) classItem(flags onigFlags) (charset, error) {
 		return nil, p.unsupported("a - between a character and a class")
 	}
 	p.pos++
-	_, hi, err := p.classChar(flags)
+	_, hi, err := p.classChar()
 	if err != nil {
 		return nil, err
 	}
@@ -101,7 +102,7 @@ func (p *onig) classItem(flags onigFlags) (charset, error) {
 }
 
 // classChar reads one member of a class: a set and -1, or a character.
-func (p *onig) classChar(flags onigFlags) (charset, rune, error) {
+func (p *onig) classChar() (charset, rune, error) {
 	if c := p.src[p.pos]; c != '\\' {
 		p.pos++
 		return nil, c, nil
@@ -110,7 +111,7 @@ func (p *onig) classChar(flags onigFlags) (charset, rune, error) {
 		p.pos += 2
 		return nil, '\b', nil
 	}
-	return p.classEscape(flags)
+	return p.classEscape(wordSet)
 }
 
 // posixBracket reads [:name:] or [:^name:] inside a class; ok is false where
@@ -124,17 +125,20 @@ func (p *onig) posixBracket() (set charset, ok bool, err error) {
 		return nil, false, nil
 	}
 	name := string(p.src[p.pos+2 : end])
-	set, err = p.property(name)
+	set, err = p.property(name, wordSet)
 	p.pos = end + 2
 	return set, true, err
 }
 
-func (p *onig) property(name string) (charset, error) {
+func (p *onig) property(name string, word func() charset) (charset, error) {
 	bare, negated := name, false
 	if len(name) > 0 && name[0] == '^' {
 		bare, negated = name[1:], true
 	}
 	set, ok := propertySet(bare)
+	if looseName(bare) == "word" {
+		set = word()
+	}
 	if !ok {
 		return nil, p.unsupported("the property " + quote(name))
 	}
@@ -145,13 +149,13 @@ func (p *onig) property(name string) (charset, error) {
 }
 
 // classEscape reads a backslash that means the same in and outside a class:
-// a set and -1, or a character.
-func (p *onig) classEscape(flags onigFlags) (charset, rune, error) {
+// a set and -1, or a character. word is what \w stands for here.
+func (p *onig) classEscape(word func() charset) (charset, rune, error) {
 	if p.pos+1 >= len(p.src) {
 		return nil, -1, p.malformed("a backslash at the end", `\\`)
 	}
 	c := p.src[p.pos+1]
-	sets := map[rune]func() charset{'s': spaceSet, 'd': digitSet, 'w': wordSet, 'h': xdigitSet}
+	sets := map[rune]func() charset{'s': spaceSet, 'd': digitSet, 'w': word, 'h': xdigitSet}
 	if set, ok := sets[c]; ok {
 		p.pos += 2
 		return set(), -1, nil
@@ -162,7 +166,7 @@ func (p *onig) classEscape(flags onigFlags) (charset, rune, error) {
 	}
 	switch c {
 	case 'p', 'P':
-		return p.propertyEscape(flags)
+		return p.propertyEscape(word)
 	case 'n':
 		c = '\n'
 	case 't':
@@ -188,7 +192,7 @@ func (p *onig) classEscape(flags onigFlags) (charset, rune, error) {
 	return nil, c, nil
 }
 
-func (p *onig) propertyEscape(flags onigFlags) (charset, rune, error) {
+func (p *onig) propertyEscape(word func() charset) (charset, rune, error) {
 	end := p.pos + 2
 	for end < len(p.src) && p.src[end] != '}' {
 		end++
@@ -196,12 +200,9 @@ func (p *onig) propertyEscape(flags onigFlags) (charset, rune, error) {
 	if end >= len(p.src) || p.src[p.pos+2] != '{' {
 		return nil, -1, p.unsupported(`\p without braces`)
 	}
-	set, err := p.property(string(p.src[p.pos+3 : end]))
+	set, err := p.property(string(p.src[p.pos+3:end]), word)
 	if err != nil {
 		return nil, -1, err
-	}
-	if flags.fold {
-		set = set.fold()
 	}
 	if p.src[p.pos+1] == 'P' {
 		set = set.negate()

@@ -20,7 +20,7 @@ func Parse(data []byte) (*Tokenizer, error) {
 	if len(data) > MaxJSONSize {
 		return nil, &UnsupportedError{Offset: -1, Component: fmt.Sprintf("a file of %d bytes", len(data)), Supported: fmt.Sprintf("at most %d", MaxJSONSize)}
 	}
-	p := &parser{scanner: scanner{data: data}, t: &Tokenizer{added: map[string]int32{}}, at: map[string]int{}}
+	p := &parser{scanner: scanner{data: data}, t: &Tokenizer{added: map[string]int32{}, respelled: map[int]string{}}, at: map[string]int{}}
 	if err := p.file(); err != nil {
 		return nil, err
 	}
@@ -416,17 +416,33 @@ func (p *parser) addedTokens() error {
 	}
 	t.normalized, err = newAddedMatcher(normalized, func(a *addedToken) (string, error) {
 		n := piece{text: a.content}
-		if t.normalizer == nil {
-			return n.text, nil
+		if t.normalizer != nil {
+			if err := t.normalizer.normalize(&n); err != nil {
+				return "", err
+			}
 		}
-		err := t.normalizer.normalize(&n)
-		return n.text, err
+		if n.text != a.content {
+			t.respelled[a.id] = n.text
+		}
+		return n.text, nil
 	})
+	if err != nil {
+		return err
+	}
+	for _, id := range t.added {
+		spelling, ok := t.respelled[int(id)]
+		if !ok {
+			spelling = t.tokens[id]
+		}
+		if other, ok := t.added[spelling]; ok && t.flags[other]&special != 0 {
+			t.flags[id] |= skipped
+		}
+	}
 	t.tritter = true
 	for id, token := range tritterSpecial {
 		if id >= len(t.tokens) || t.tokens[id] != token {
 			t.tritter = false
 		}
 	}
-	return err
+	return nil
 }

@@ -1,9 +1,6 @@
 package tokenizer
 
-import (
-	"strings"
-	"unicode"
-)
+import "strings"
 
 // preTokenizer cuts the pieces that are text into smaller ones. Empty ones
 // vanish; added tokens pass through.
@@ -51,7 +48,7 @@ func parsePreTokenizer(n *node) (preTokenizer, error) {
 	case "WhitespaceSplit":
 		out = splitter{predicate(isSpace), removed, false}
 	case "Digits":
-		s := splitter{predicate(unicode.IsNumber), contiguous, false}
+		s := splitter{predicate(isNumber), contiguous, false}
 		if f.bool("individual_digits") {
 			s.behavior = isolated
 		}

@@ -1,9 +1,6 @@
 package tokenizer
 
-import (
-	"unicode"
-	"unicode/utf8"
-)
+import "unicode/utf8"
 
 // The patterns that nearly every byte-level vocabulary uses, spelled as the
 // files spell them.
@@ -50,9 +47,9 @@ var asciiClass = func() (table [utf8.RuneSelf]class) {
 
 func unicodeClass(r rune) class {
 	switch {
-	case unicode.IsLetter(r):
+	case isLetter(r):
 		return classLetter
-	case unicode.IsNumber(r):
+	case isNumber(r):
 		return classNumber
 	case isSpace(r):
 		return classSpace

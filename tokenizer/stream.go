@@ -50,10 +50,14 @@ func (s *Stream) Push(id int) (string, error) {
 }
 
 func (s *Stream) push(id int) {
-	if id >= len(s.t.tokens) || s.t.flags[id]&present == 0 || s.skipSpecial && s.t.flags[id]&special != 0 {
+	if id >= len(s.t.tokens) || s.t.flags[id]&present == 0 || s.skipSpecial && s.t.flags[id]&skipped != 0 {
 		return
 	}
-	s.head.text(s.t.tokens[id])
+	token, ok := s.t.respelled[id]
+	if !ok {
+		token = s.t.tokens[id]
+	}
+	s.head.text(token)
 	s.head.end()
 }
 

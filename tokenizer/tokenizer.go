@@ -14,6 +14,7 @@ type Tokenizer struct {
 	model  bpe
 
 	added      map[string]int32
+	respelled  map[int]string // what added tokens decode as, where not as their content
 	raw        *addedMatcher // added tokens sought in the text as it is
 	normalized *addedMatcher // added tokens sought in normalized text
 
@@ -29,7 +30,8 @@ type tokenFlags uint8
 
 const (
 	present tokenFlags = 1 << iota // the id has a token
-	special                        // left out when decoding with skipSpecial
+	special                        // the file calls it special
+	skipped                        // left out when decoding with skipSpecial
 )
 
 // Modality is a kind of content; a Tritter vocabulary has a prefix token for
@@ -162,7 +164,9 @@ func (t *Tokenizer) pieces(text string, parseSpecial bool) ([]piece, error) {
 }
 
 // Decode returns the text of the ids, without the special tokens where
-// skipSpecial is set. An id below VocabSize that has no token adds nothing; an
+// skipSpecial is set. As in the tokenizers library, an added token that is
+// sought in normalized text decodes as its normalized spelling, and is special
+// for this purpose only if that is the spelling of a special token. An id below VocabSize that has no token adds nothing; an
 // id outside [0, VocabSize) is an error, and a decoder whose regular
 // expression times out is one.
 func (t *Tokenizer) Decode(ids []int, skipSpecial bool) (string, error) {

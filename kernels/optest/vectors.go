@@ -12,16 +12,20 @@ import (
 // lengths surround the widths of tiles, lanes and blocks; the last is a model's hidden size.
 var lengths = []int{1, 3, 4, 5, 9, 31, 32, 33, 63, 64, 65, 127, 128, 129, 257, 1023, 1024, 1025, 2049, 2560}
 
-var normKinds = []string{"rms", "layer", "layer with bias"}
+// normKinds name the normalizations; the huge weight overflows on some inputs, which has to be an error.
+var normKinds = []string{"rms", "rms with a huge weight", "layer", "layer with bias"}
 
 func normOf(a *arena, n int, kind string, seed uint64) *kernels.Norm {
 	r := random(seed + 1)
 	norm := &kernels.Norm{Kind: kernels.RMS, Weight: floats(a, n), Eps: 1e-5}
 	fill(norm.Weight, "random", r)
-	if kind != "rms" {
+	switch kind {
+	case "rms with a huge weight":
+		norm.Weight[r.IntN(n)] = math.MaxFloat32
+	case "layer":
 		norm.Kind = kernels.Layer
-	}
-	if kind == "layer with bias" {
+	case "layer with bias":
+		norm.Kind = kernels.Layer
 		norm.Bias = floats(a, n)
 		fill(norm.Bias, "random", r)
 	}

@@ -239,17 +239,22 @@ func TestGoldenAttention(t *testing.T) {
 	require.NotEmpty(t, g.Attention)
 	for _, c := range g.Attention {
 		r := rng(c.Seed)
-		q := r.floats(c.Dim, 21)
-		keys, values := r.floats(c.N*c.Dim, 22), r.floats(c.N*c.Dim, 22)
-		var pages []*kernels.Page
-		for p := range c.N {
-			if p%kernels.PageLen == 0 {
-				pages = append(pages, kernels.NewPage(1, c.Dim))
-			}
-			pages[len(pages)-1].Put(p%kernels.PageLen, keys[p*c.Dim:][:c.Dim], values[p*c.Dim:][:c.Dim], 1, c.Dim)
-		}
-		out := make([]float32, c.Dim)
-		New().Attention(out, q, pages, 0, 1, c.Dim, c.N, make([]float32, kernels.AttentionScratch(c.Dim)))
-		require.Equal(t, c.Out, show(out...), "%d positions", c.N)
+		require.Equal(t, c.Out, show(goldenAttention(&r, c.N, c.Dim)...), "%d positions", c.N)
 	}
+}
+
+// goldenAttention is one head over generated queries, keys and values.
+func goldenAttention(r *rng, n, dim int) []float32 {
+	q := r.floats(dim, 21)
+	keys, values := r.floats(n*dim, 22), r.floats(n*dim, 22)
+	var pages []*kernels.Page
+	for p := range n {
+		if p%kernels.PageLen == 0 {
+			pages = append(pages, kernels.NewPage(1, dim))
+		}
+		pages[len(pages)-1].Put(p%kernels.PageLen, keys[p*dim:][:dim], values[p*dim:][:dim], 1, dim)
+	}
+	out := make([]float32, dim)
+	New().Attention(out, q, pages, 0, 1, dim, n, make([]float32, kernels.AttentionScratch(dim)))
+	return out
 }

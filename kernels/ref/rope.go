@@ -97,6 +97,3 @@ func RopeAngles(cos, sin []float32, pos int, spec kernels.RopeSpec) error {
 	r.At(pos, cos, sin)
 	return nil
 }
-
-// InvFreq is frequency i in radians a position.
-func (r *Rope) InvFreq(i int) float64 { return r.invFreq[i] }

@@ -2,11 +2,13 @@
 
 f32 results are computed as fractions and rounded by round32 below; f64 results are Python floats, which are IEEE
 binary64 and never fused. Reference values of the elementary functions come from the decimal module at 60 digits.
-Standard library only. Run: python3 golden.py > golden.json
+Standard library only. python3 golden.py > golden.json writes the tests' values, python3 golden.py spec those of the
+specification's last section.
 """
 import json
 import math
 import struct
+import sys
 from decimal import Decimal, getcontext
 from fractions import Fraction as F
 
@@ -283,6 +285,44 @@ def silu(g):
     return math.copysign(0.0, g) if e == math.inf else div(g, add(1.0, e))
 
 
+# Section 15
+def philox(counter, key):
+    c, k = list(counter), list(key)
+    for _ in range(10):
+        a, b = 0xD2511F53 * c[0], 0xCD9E8D57 * c[2]
+        c = [(b >> 32) ^ c[1] ^ k[0], b % 2**32, (a >> 32) ^ c[3] ^ k[1], a % 2**32]
+        k = [(k[0] + 0x9E3779B9) % 2**32, (k[1] + 0xBB67AE85) % 2**32]
+    return c
+
+
+def sample(logits, seen, penalty, temperature, top_k, top_p, min_p, seed, position):
+    penalty, temperature = round32(F(penalty)), round32(F(temperature))
+    l = list(logits)
+    for i in set(seen):
+        l[i] = div(l[i], penalty) if l[i] > 0 else mul(l[i], penalty)
+    if temperature == 0:
+        return min(range(len(l)), key=lambda i: (-l[i], i))
+    l = [div(v, temperature) for v in l]
+    order = sorted(range(len(l)), key=lambda i: (-l[i], i))
+    e = [exp(sub(v, l[order[0]])) for v in l]
+    w = [int(v * 2.0**40) for v in e]
+    if top_k > 0:
+        order = order[:top_k]
+    if top_p < 1:
+        goal, kept, run = math.ceil(top_p * float(sum(w[i] for i in order))), 0, 0
+        while kept < len(order) and (kept == 0 or run < goal):
+            run += w[order[kept]]
+            kept += 1
+        order = order[:kept]
+    order = [i for i in order if e[i] >= min_p or i == order[0]]
+    c = philox([position % 2**32, position >> 32, 0, 0], [seed % 2**32, seed >> 32])
+    target = (c[0] + 2**32 * c[1]) * sum(w[i] for i in order) >> 64
+    for i in order:
+        target -= w[i]
+        if target < 0:
+            return i
+
+
 # Inputs: element i is ((state >> 8) - 2^23) / 2^shift after i+1 steps of state = 1664525*state + 1013904223.
 class Rng:
     def __init__(self, seed):
@@ -406,5 +446,45 @@ def main():
     print("{" + ",\n".join('"%s":[\n%s]' % (k, ",\n".join(map(row, v))) for k, v in out.items()) + "}")
 
 
+def spec():
+    for a, b, c in (("1p-24", "1p+0", "1p+0"), ("1.000002p-24", "1.fffffcp-1", "1p+0"), ("1.8p-75", "1p-75", "1p-149")):
+        v = [H("0x" + x) for x in (a, b, c)]
+        print("    fma %s = %s" % (hexes(v), bits(fma(*v))))
+    for x in (1.0, -10.0, 0.34657359, 80.787430, -87.0):
+        x = round32(F(x))
+        print("    exp %s = %s" % (bits(x), bits(exp(x))))
+    for x in (1.0, -3.5):
+        print("    silu %s = %s" % (bits(x), bits(silu(x))))
+    for seed, n in ((1, 33), (2, 1025), (3, 2560)):
+        x = Rng(seed).floats(n, 20)
+        print("    sum %d %d = %s" % (seed, n, bits(vsum(x))))
+        print("    sumsq %d %d = %s" % (seed, n, bits(dot(x, x))))
+    for seed, n in ((4, 5), (5, 130)):
+        x = Rng(seed).floats(n, 20)
+        a, q = quant(norm("rms", x, [1.0] * n, None, round32(F(1, 100000))))
+        print("    rmsquant %d %d = %s %s" % (seed, n, bits(a), " ".join(map(str, q[:5]))))
+    for theta, d, pos in ((10000, 8, 3), (500000, 8, 131071), (10000, 2, 2**24 - 1)):
+        cs, sn = angles({"type": "default", "theta": float(theta)}, d, pos)
+        print("    rope %d %d %d = %s %s" % (theta, d, pos, hexes(cs), hexes(sn)))
+    for seed, n, d in ((6, 3, 2), (7, 130, 4)):
+        g = Rng(seed)
+        q = g.floats(d, 21)
+        keys = [g.floats(d, 22) for _ in range(n)]
+        print("    attention %d %d %d = %s" % (seed, n, d, hexes(attention(q, keys, [g.floats(d, 22) for _ in range(n)]))))
+    for c, k in (((0,) * 4, (0,) * 2), ((2**32 - 1,) * 4, (2**32 - 1,) * 2), ((0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344), (0xA4093822, 0x299F31D0))):
+        words = lambda v: " ".join("%08x" % x for x in v)
+        print("    philox %s %s = %s" % (words(c), words(k), words(philox(c, k))))
+    for args in (
+        (1.0, 1.0, 0, 1.0, 0.0, 42, 7),
+        (1.0, 0.7, 0, 0.9, 0.0, 42, 8),
+        (1.3, 0.7, 20, 0.9, 0.02, 2**40 + 5, 9),
+        (1.0, 2.0, 5, 1.0, 0.0, 2**64 - 1, 2**33),
+        (1.3, 0.0, 0, 1.0, 0.0, 0, 10),
+    ):
+        logits = [v for v in Rng(8).floats(100, 21)]
+        seen = list(range(0, 100, 3))
+        print("    sample %s %s %d %s %s %d %d = %d" % (args + (sample(logits, seen, *args),)))
+
+
 if __name__ == "__main__":
-    main()
+    spec() if sys.argv[1:] == ["spec"] else main()

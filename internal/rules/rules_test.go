@@ -1,0 +1,102 @@
+// Package rules holds the tree to what docs/architecture.md promises.
+package rules
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+const module = "github.com/tritter-ai/tritter/"
+
+// mayImport lists, for each package of the library, what it may depend on,
+// directly or not: packages of this module by their path in it, others by a
+// prefix of their path. The standard library is always allowed.
+var mayImport = map[string][]string{
+	"format":                         {},
+	"model":                          {},
+	"quantize":                       {},
+	"kernels":                        {},
+	"kernels/ref":                    {"kernels", "quantize"},
+	"tokenizer":                      {"github.com/dlclark/regexp2/v2", "golang.org/x/text/unicode/norm", "golang.org/x/text/transform"},
+	"runtime":                        {"format", "model", "quantize", "kernels", "kernels/ref", "tokenizer", "github.com/dlclark/regexp2/v2", "golang.org/x/text"},
+	"convert/checkpoint/tensor":      {},
+	"convert/checkpoint/safetensors": {"convert/checkpoint/tensor"},
+	"convert/checkpoint":             {"convert/checkpoint/tensor", "convert/checkpoint/safetensors"},
+	"convert": {"convert/checkpoint", "convert/checkpoint/tensor", "convert/checkpoint/safetensors", "format", "model", "quantize", "tokenizer", "runtime", "kernels", "kernels/ref",
+		"github.com/x448/float16", "github.com/dlclark/regexp2/v2", "golang.org/x/text"},
+	"verify": {"convert", "convert/checkpoint", "convert/checkpoint/tensor", "convert/checkpoint/safetensors", "format", "model", "quantize", "tokenizer", "runtime", "kernels", "kernels/ref",
+		"github.com/x448/float16", "github.com/dlclark/regexp2/v2", "golang.org/x/text"},
+	"demo": {},
+}
+
+// anything are packages whose imports are free: commands, tests, tools.
+func anything(path string) bool {
+	return strings.HasPrefix(path, "cmd/") || strings.HasPrefix(path, "internal/") || path == "kernels/optest"
+}
+
+func goList(t *testing.T, args ...string) []string {
+	t.Helper()
+	cmd := exec.Command("go", append([]string{"list"}, args...)...)
+	cmd.Dir = "../.."
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	require.NoError(t, err)
+	return strings.Fields(string(out))
+}
+
+func TestImports(t *testing.T) {
+	standard := map[string]bool{}
+	for _, p := range goList(t, "std") {
+		standard[p] = true
+	}
+	for _, line := range goList(t, "-f", `{{.ImportPath}}={{join .Deps ","}}`, "./...") {
+		pkg, deps, _ := strings.Cut(line, "=")
+		path, inside := strings.CutPrefix(pkg, module)
+		require.True(t, inside, pkg)
+		if anything(path) {
+			continue
+		}
+		allowed, known := mayImport[path]
+		require.True(t, known, "package %s has no rule here: add one, and a line to docs/architecture.md", path)
+		for dep := range strings.SplitSeq(deps, ",") {
+			own, isOurs := strings.CutPrefix(dep, module)
+			ok := standard[dep] || strings.HasPrefix(dep, "vendor/") || dep == ""
+			for _, a := range allowed {
+				ok = ok || isOurs && own == a || !isOurs && strings.HasPrefix(dep, a)
+			}
+			require.True(t, ok, "%s must not depend on %s", path, dep)
+		}
+	}
+}
+
+// TestPackageComments: every package has a package comment. (Exported
+// names are left to staticcheck and review.)
+func TestPackageComments(t *testing.T) {
+	for _, line := range goList(t, "-f", `{{.ImportPath}}={{len .Doc}}`, "./...") {
+		pkg, n, _ := strings.Cut(line, "=")
+		if strings.HasSuffix(pkg, "/internal/rules") {
+			continue // tests only: go list sees no comment
+		}
+		require.NotEqual(t, "0", n, "%s has no package comment", pkg)
+	}
+}
+
+// TestFilesAreOneIdea holds hand-written Go files to a readable length.
+func TestFilesAreOneIdea(t *testing.T) {
+	require.NoError(t, filepath.WalkDir("../..", func(path string, d os.DirEntry, err error) error {
+		if err != nil || d.IsDir() || filepath.Ext(path) != ".go" {
+			return err
+		}
+		data, err := os.ReadFile(path)
+		if err != nil || strings.HasPrefix(string(data), "// Code generated") {
+			return err
+		}
+		require.LessOrEqual(t, strings.Count(string(data), "\n"), 700, path)
+		return nil
+	}))
+}

@@ -1,0 +1,75 @@
+package tokenizer
+
+import "unicode"
+
+// Oniguruma 6.9.10, which the tokenizers library runs patterns with, knows
+// Unicode 16; the unicode package of Go 1.26 knows Unicode 15. These are the
+// characters of the general categories that came in between (DerivedAge.txt
+// and UnicodeData.txt of 16.0). Joining them to newer tables does no harm.
+var (
+	added16Lu = ranges16(0x1C89, 0x1C89, 0xA7CB, 0xA7CC, 0xA7DA, 0xA7DA, 0xA7DC, 0xA7DC, 0x10D50, 0x10D65)
+	added16Ll = ranges16(0x1C8A, 0x1C8A, 0xA7CD, 0xA7CD, 0xA7DB, 0xA7DB, 0x10D70, 0x10D85)
+	added16Lm = ranges16(0x10D4E, 0x10D4E, 0x10D6F, 0x10D6F, 0x16D40, 0x16D42, 0x16D6B, 0x16D6C)
+	added16Lo = ranges16(0x105C0, 0x105F3, 0x10D4A, 0x10D4D, 0x10D4F, 0x10D4F, 0x10EC2, 0x10EC4, 0x11380, 0x11389,
+		0x1138B, 0x1138B, 0x1138E, 0x1138E, 0x11390, 0x113B5, 0x113B7, 0x113B7, 0x113D1, 0x113D1, 0x113D3, 0x113D3,
+		0x11BC0, 0x11BE0, 0x13460, 0x143FA, 0x16100, 0x1611D, 0x16D43, 0x16D6A, 0x18CFF, 0x18CFF, 0x1E5D0, 0x1E5ED,
+		0x1E5F0, 0x1E5F0, 0x2EBF0, 0x2EE5D)
+	added16Mn = ranges16(0x897, 0x897, 0x10D69, 0x10D6D, 0x10EFC, 0x10EFC, 0x113BB, 0x113C0, 0x113CE, 0x113CE,
+		0x113D0, 0x113D0, 0x113D2, 0x113D2, 0x113E1, 0x113E2, 0x11F5A, 0x11F5A, 0x1611E, 0x16129, 0x1612D, 0x1612F,
+		0x1E5EE, 0x1E5EF)
+	added16Mc = ranges16(0x113B8, 0x113BA, 0x113C2, 0x113C2, 0x113C5, 0x113C5, 0x113C7, 0x113CA, 0x113CC, 0x113CD,
+		0x113CF, 0x113CF, 0x1171E, 0x1171E, 0x1612A, 0x1612C)
+	added16Nd = ranges16(0x10D40, 0x10D49, 0x116D0, 0x116E3, 0x11BF0, 0x11BF9, 0x16130, 0x16139, 0x16D70, 0x16D79,
+		0x1CCF0, 0x1CCF9, 0x1E5F1, 0x1E5FA)
+	added16Pd = ranges16(0x10D6E, 0x10D6E)
+	added16Po = ranges16(0x1B4E, 0x1B4F, 0x1B7F, 0x1B7F, 0x113D4, 0x113D5, 0x113D7, 0x113D8, 0x11BE1, 0x11BE1,
+		0x16D6D, 0x16D6F, 0x1E5FF, 0x1E5FF)
+	added16Sm = ranges16(0x10D8E, 0x10D8F)
+	added16So = ranges16(0x2427, 0x2429, 0x2FFC, 0x2FFF, 0x31E4, 0x31E5, 0x31EF, 0x31EF, 0x1CC00, 0x1CCEF,
+		0x1CD00, 0x1CEB3, 0x1F8B2, 0x1F8BB, 0x1F8C0, 0x1F8C1, 0x1FA89, 0x1FA89, 0x1FA8F, 0x1FA8F, 0x1FABE, 0x1FABE,
+		0x1FAC6, 0x1FAC6, 0x1FADC, 0x1FADC, 0x1FADF, 0x1FADF, 0x1FAE9, 0x1FAE9, 0x1FBCB, 0x1FBEF)
+
+	// added16Alphabetic are marks that Other_Alphabetic gained.
+	added16Alphabetic = ranges16(0x363, 0x36F, 0x897, 0x897, 0x1DD3, 0x1DE6, 0x10D69, 0x10D69, 0x10EFC, 0x10EFC,
+		0x113B8, 0x113C0, 0x113C2, 0x113C2, 0x113C5, 0x113C5, 0x113C7, 0x113CA, 0x113CC, 0x113CD, 0x1611E, 0x1612E)
+	added16Ideographic = ranges16(0x18CFF, 0x18CFF, 0x2EBF0, 0x2EE5D)
+	added16Han         = ranges16(0x2EBF0, 0x2EE5D)
+	added16Cyrillic    = ranges16(0x1C89, 0x1C8A)
+)
+
+// first16 is the lowest of the new letters and numbers.
+const first16 = 0x1C89
+
+// ranges16 makes a table of pairs of first and last character.
+func ranges16(pairs ...uint32) *unicode.RangeTable {
+	t := &unicode.RangeTable{}
+	for i := 0; i < len(pairs); i += 2 {
+		if lo, hi := pairs[i], pairs[i+1]; hi <= 0xFFFF {
+			t.R16 = append(t.R16, unicode.Range16{Lo: uint16(lo), Hi: uint16(hi), Stride: 1})
+		} else {
+			t.R32 = append(t.R32, unicode.Range32{Lo: lo, Hi: hi, Stride: 1})
+		}
+	}
+	return t
+}
+
+// added16 lists what each table of the unicode package lacks, by the loose
+// name of the general category, script or property.
+var added16 = map[string][]*unicode.RangeTable{
+	"l":  {added16Lu, added16Ll, added16Lm, added16Lo},
+	"lc": {added16Lu, added16Ll},
+	"lu": {added16Lu}, "ll": {added16Ll}, "lm": {added16Lm}, "lo": {added16Lo},
+	"m": {added16Mn, added16Mc}, "mn": {added16Mn}, "mc": {added16Mc},
+	"n": {added16Nd}, "nd": {added16Nd},
+	"p": {added16Pd, added16Po}, "pd": {added16Pd}, "po": {added16Po},
+	"s": {added16Sm, added16So}, "sm": {added16Sm}, "so": {added16So},
+	"han": {added16Han}, "cyrillic": {added16Cyrillic}, "ideographic": {added16Ideographic},
+}
+
+func isLetter(r rune) bool {
+	return unicode.IsLetter(r) || r >= first16 && unicode.In(r, added16["l"]...)
+}
+
+func isNumber(r rune) bool {
+	return unicode.IsNumber(r) || r >= first16 && unicode.Is(added16Nd, r)
+}
