@@ -241,6 +241,9 @@ func (r *Rope) problems() (errs []error) {
 	case !llama3 && r.OriginalMax != 0:
 		bad("rope.original_max_position_embeddings is %d, but rope.type %q does not use it; leave it out", r.OriginalMax, r.Type)
 	}
+	if r.Type != RopeDefault && r.Factor > 0 && r.Factor < 1 {
+		bad("rope.factor is %g, want at least 1: scaling stretches the context", r.Factor)
+	}
 	if llama3 && !(r.HighFreqFactor > r.LowFreqFactor) {
 		bad("rope.high_freq_factor (%g) must be greater than rope.low_freq_factor (%g)", r.HighFreqFactor, r.LowFreqFactor)
 	}

@@ -105,6 +105,9 @@ func (s *Sampling) Sample(logits []float32, seen map[int]bool, position int) (in
 	for id := range logits {
 		logits[id] /= temperature
 	}
+	if err := quantize.CheckFinite(logits); err != nil {
+		return 0, fmt.Errorf("logits over a temperature of %g: %w", s.Temperature, err)
+	}
 	return s.draw(s.candidates(logits, logits[best]), position), nil
 }
 
@@ -159,9 +162,8 @@ func (s *Sampling) draw(h byLogit, position int) int {
 		for len(h) > 0 {
 			next()
 		}
-		least, n := float32(s.MinP), 0
-		greatest := sorted[0].logit
-		for n < len(sorted) && ref.Exp32(sorted[n].logit-greatest) >= least {
+		n, greatest := 1, sorted[0].logit // the first always survives
+		for n < len(sorted) && float64(ref.Exp32(sorted[n].logit-greatest)) >= s.MinP {
 			n++
 		}
 		sorted = sorted[:n]

@@ -86,7 +86,7 @@ func sampleSlowly(s *Sampling, logits []float32, seen map[int]bool, position int
 	}
 	if s.MinP > 0 {
 		for i, t := range tokens {
-			if ref.Exp32(t.l-top) < float32(s.MinP) {
+			if float64(ref.Exp32(t.l-top)) < s.MinP {
 				tokens = tokens[:i]
 				break
 			}

@@ -116,6 +116,10 @@ func (p *onig) branch(flags onigFlags) (string, error) {
 			if anchor {
 				return "", p.unsupported("a quantifier after an anchor or a lookaround")
 			}
+			if strings.Contains(atom, "(?>") {
+				// regexp2 does not go back into such a loop.
+				return "", p.unsupported("a repetition of something atomic or possessive")
+			}
 			if quantified {
 				atom = "(?:" + atom + ")"
 			}
@@ -360,7 +364,7 @@ func (p *onig) escape(flags onigFlags) (out string, lit rune, anchor bool, err e
 	case 'R':
 		p.pos += 2
 		newline := newCharset([]runeRange{{'\n', '\r'}, {0x85, 0x85}, {0x2028, 0x2029}})
-		return `(?>\r\n|` + newline.pattern() + ")", -1, false, nil
+		return `(?:\r\n|(?!\r\n)` + newline.pattern() + ")", -1, false, nil
 	}
 	set, c, err := p.classEscape(loneWordSet)
 	if err != nil {

@@ -28,13 +28,9 @@ func (p *onig) class(fold bool) (charset, error) {
 		case p.accept("]"):
 			set := whole.intersect(newCharset(items))
 			if fold {
-				for _, r := range set {
-					// A wide range is a property or a negation: Oniguruma lets
-					// those match several characters too, but never for a
-					// letter that an author wrote down.
-					if r.hi-r.lo < 64 && (foldsToSeveral(r.lo) || foldsToSeveral(r.hi)) && len(set) < 64 {
-						return nil, p.unsupported("case folding of a class with " + quote(string(r.lo)))
-					}
+				if r, ok := set.severalFolds(); ok && !negated {
+					p.pos--
+					return nil, p.unsupported("case folding of a class that has " + quote(string(r)) + " in it, which equals several characters,")
 				}
 				set = set.fold()
 			}
@@ -73,6 +69,17 @@ func (p *onig) class(fold bool) (charset, error) {
 			items = append(items, r...)
 		}
 	}
+}
+
+// severalFolds finds a member that equals several characters but for case: a
+// class matches those too, unless it is negated.
+func (c charset) severalFolds() (rune, bool) {
+	for r := rune(0xDF); r <= 0xFB17; r++ {
+		if foldsToSeveral(r) && c.contains(r) {
+			return r, true
+		}
+	}
+	return 0, false
 }
 
 // classItem reads a character, a range or a set written with a backslash.

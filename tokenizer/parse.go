@@ -3,6 +3,7 @@ package tokenizer
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"strconv"
 	"unicode/utf8"
 )
@@ -80,6 +81,7 @@ func (p *parser) file() error {
 	if err := p.addedTokens(); err != nil {
 		return err
 	}
+	p.t.tritter = len(p.t.tokens) >= len(tritterSpecial) && slices.Equal(p.t.tokens[:len(tritterSpecial)], tritterSpecial[:])
 	return p.component("post_processor", func(n *node) (err error) {
 		p.t.template, err = parsePostProcessor(n, len(p.t.tokens))
 		return err
@@ -436,12 +438,6 @@ func (p *parser) addedTokens() error {
 		}
 		if other, ok := t.added[spelling]; ok && t.flags[other]&special != 0 {
 			t.flags[id] |= skipped
-		}
-	}
-	t.tritter = true
-	for id, token := range tritterSpecial {
-		if id >= len(t.tokens) || t.tokens[id] != token {
-			t.tritter = false
 		}
 	}
 	return nil

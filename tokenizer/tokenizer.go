@@ -15,8 +15,8 @@ type Tokenizer struct {
 
 	added      map[string]int32
 	respelled  map[int]string // what added tokens decode as, where not as their content
-	raw        *addedMatcher // added tokens sought in the text as it is
-	normalized *addedMatcher // added tokens sought in normalized text
+	raw        *addedMatcher  // added tokens sought in the text as it is
+	normalized *addedMatcher  // added tokens sought in normalized text
 
 	normalizer   normalizer   // nil: none
 	preTokenizer preTokenizer // nil: none
@@ -88,7 +88,7 @@ func (t *Tokenizer) Encode(text string, opt EncodeOptions) ([]int, error) {
 	if opt.NoParseSpecial {
 		ordinary = func(id int32) bool { return t.flags[id]&special == 0 }
 	}
-	ids := []int{}
+	ids := make([]int, 0, len(pieces)+1)
 	for _, p := range pieces {
 		if p.id >= 0 {
 			ids = append(ids, p.id)

@@ -91,9 +91,13 @@ func File(ctx context.Context, path string, opt Options, progress Progress) (*Re
 		progress = func(string, int64, int64) {}
 	}
 	v := &verifier{ctx: ctx, opt: opt, progress: progress, report: &Report{Path: path, Checks: []Check{}, Findings: []Finding{}}}
-	f, err := v.open(path)
+	return v.report, v.all(func() (*format.File, error) { return format.Open(path) })
+}
+
+func (v *verifier) all(open func() (*format.File, error)) error {
+	f, err := v.open(open)
 	if err != nil || f == nil {
-		return v.report, err
+		return err
 	}
 	defer f.Close()
 	v.file = f
@@ -111,10 +115,10 @@ func File(ctx context.Context, path string, opt Options, progress Progress) (*Re
 	}
 	for _, c := range checks {
 		if err := v.run(c.name, c.run); err != nil {
-			return v.report, fmt.Errorf("%s: %w", c.name, err)
+			return fmt.Errorf("%s: %w", c.name, err)
 		}
 	}
-	return v.report, nil
+	return nil
 }
 
 // errSkipped says that a check does not apply; its detail says why.
@@ -166,9 +170,9 @@ func (v *verifier) findTensor(check, tensor string, offset int64, message string
 }
 
 // open checks the header. A file that is wrong gives a finding and no file.
-func (v *verifier) open(path string) (f *format.File, err error) {
+func (v *verifier) open(open func() (*format.File, error)) (f *format.File, err error) {
 	err = v.run("structure", func() (string, error) {
-		f, err = format.Open(path)
+		f, err = open()
 		if err != nil {
 			return "", err
 		}

@@ -158,7 +158,7 @@ func (n naive) NormQuant(q []int8, x []float32, norm *kernels.Norm) (float32, er
 		return 0, &kernels.NonFiniteError{}
 	}
 	a := math.Float32frombits(top)
-	k := op(127, '/', a)
+	k := op(op(1, '/', a), '*', 127)
 	for i := range q {
 		q[i] = 0
 		if i < len(y) {

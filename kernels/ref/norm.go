@@ -1,9 +1,11 @@
 package ref
 
 import (
+	"errors"
 	"math"
 
 	"github.com/tritter-ai/tritter/kernels"
+	"github.com/tritter-ai/tritter/quantize"
 )
 
 // Norm writes the normalized vector to y (section 6).
@@ -22,7 +24,7 @@ func (Ops) NormQuant(q []int8, x []float32, n *kernels.Norm) (float32, error) {
 			return 0, err
 		}
 	}
-	return quantize(q, y)
+	return quantizeToken(q, y)
 }
 
 func normalize(op string, y, x []float32, n *kernels.Norm) error {
@@ -83,19 +85,11 @@ func finite(op, what string, x []float32) error {
 	return nil
 }
 
-// quantize writes the codes of y and the zeros after them, and returns a.
-func quantize(q []int8, y []float32) (float32, error) {
-	if err := finite("NormQuant", "x", y); err != nil {
-		return 0, err
+// quantizeToken writes the codes of y and the zeros after them, and returns a (section 7).
+func quantizeToken(q []int8, y []float32) (float32, error) {
+	a, err := quantize.Int8Token(q, y)
+	if e, ok := errors.AsType[*quantize.NonFiniteError](err); ok {
+		return 0, &kernels.NonFiniteError{Op: "NormQuant", What: "x", Index: e.Index, Value: e.Value}
 	}
-	a := float32(1e-5)
-	for _, v := range y {
-		a = max(a, float32(math.Abs(float64(v))))
-	}
-	k := 127 / a
-	for i, v := range y {
-		q[i] = int8(math.RoundToEven(float64(v * k)))
-	}
-	clear(q[len(y):])
-	return a, nil
+	return a, err
 }

@@ -45,7 +45,7 @@ func TestQuantizeClamp(t *testing.T) {
 	require.Equal(t, []int8{64, 127, -127}, q) // 5e-6 * 127e5 is 63.500003 in f32
 	q, a := quantizeOnly(t, []float32{math.MaxFloat32, -math.MaxFloat32 / 2})
 	require.Equal(t, float32(math.MaxFloat32), a)
-	require.Equal(t, []int8{127, -64}, q)
+	require.Equal(t, []int8{127, -63}, q) // 1/a is subnormal: rounded down, it puts the half just below 63.5
 }
 
 // Codes never reach -128 and undo to within half a step; the first follows from the rounding of k, so any float
@@ -194,6 +194,15 @@ func TestRopeParameters(t *testing.T) {
 	}
 	_, err = NewRope(good, 5)
 	require.ErrorContains(t, err, "head_dim is 5")
+	cos, sin := make([]float32, 32), make([]float32, 32)
+	require.ErrorContains(t, RopeAngles(cos, sin, 0, kernels.RopeSpec{}), "theta is 0")
+
+	r, err := NewRope(good, 64)
+	require.NoError(t, err)
+	r.At(MaxPosition-1, cos, sin)
+	require.Panics(t, func() { r.At(MaxPosition, cos, sin) })
+	require.Panics(t, func() { r.At(-1, cos, sin) })
+	require.Panics(t, func() { r.At(0, cos[:31], sin) })
 }
 
 func TestGateNaN(t *testing.T) {

@@ -183,7 +183,7 @@ def norm(kind, x, w, b, eps):
 
 def quant(y):
     a = max(max(abs(v) for v in y), round32(F(1, 100000)))
-    k = div(127.0, a)
+    k = mul(div(1.0, a), 127.0)
     return a, [int(rint(mul(v, k))) for v in y]
 
 
