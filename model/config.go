@@ -18,7 +18,8 @@ import (
 // and keep every size computed from a Config well inside 63 bits.
 const (
 	MaxLayers   = 4096
-	MaxDim      = 1 << 24 // hidden, intermediate, vocabulary
+	MaxDim      = 1 << 24   // hidden, intermediate
+	MaxVocab    = 1<<24 - 1 // sums of sampling weights fit 64 bits
 	MaxHeads    = 4096
 	MaxHeadDim  = 4096
 	MaxPosition = 1 << 24 // the RoPE procedure of spec/numerics.md is stated up to here
@@ -188,7 +189,7 @@ func (c *Config) Validate() error {
 	}
 	inRange("hidden_size", c.HiddenSize, 1, MaxDim)
 	inRange("intermediate_size", c.IntermediateSize, 1, MaxDim)
-	inRange("vocab_size", c.VocabSize, 1, MaxDim)
+	inRange("vocab_size", c.VocabSize, 1, MaxVocab)
 	inRange("num_layers", c.NumLayers, 1, MaxLayers)
 	inRange("num_heads", c.NumHeads, 1, MaxHeads)
 	inRange("num_kv_heads", c.NumKVHeads, 1, MaxHeads)

@@ -181,9 +181,7 @@ func (m *bpe) hasBytes(s string) bool {
 }
 
 // merge joins symbols. A queued candidate is stale once one of its symbols
-// changed, and is dropped, unless the two symbols now there merge to the very
-// token that it promised: then they are joined at its rank, as the tokenizers
-// library has it.
+// changed; the symbols now there then give another token, or none.
 func (m *bpe) merge(w *bpeScratch) {
 	sym := w.symbols
 	q := w.queue[:0]

@@ -42,7 +42,7 @@ type command struct {
 	Workers     int               `help:"Goroutines (default: all cores). Does not change the result." placeholder:"N"`
 }
 
-func main() { cli.Main("tritter-convert", description, &command{}) }
+func main() { cli.Main("tritter-convert", description, &command{}, os.Args[1:]) }
 
 // Run converts.
 func (c *command) Run(ctx context.Context) error {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 
 	"github.com/tritter-ai/tritter/demo"
 	"github.com/tritter-ai/tritter/format"
@@ -26,7 +27,17 @@ type grammar struct {
 	Info       infoCommand       `cmd:"" help:"Describe a model: config, tensors, sizes."`
 }
 
-func main() { cli.Main("tritter-run", description, &grammar{}) }
+func main() { cli.Main("tritter-run", description, &grammar{}, separate(os.Args[1:])) }
+
+// separate makes -- end the commands as well as the flags: without it, kong would
+// still take a prompt such as "info" after -- for the command of that name.
+func separate(args []string) []string {
+	commands := []string{"generate", "tokenize", "detokenize", "logits", "info"}
+	if slices.Contains(args, "--") && !slices.Contains(commands, args[0]) {
+		return append([]string{"generate"}, args...)
+	}
+	return args
+}
 
 // modelFlags open a model.
 type modelFlags struct {
@@ -45,7 +56,7 @@ func openFile(ctx context.Context, path string, check bool) (*format.File, error
 		f, err = format.Open(path)
 	}
 	if err != nil {
-		return nil, named(path, err)
+		return nil, err
 	}
 	if check {
 		var found error
@@ -61,9 +72,13 @@ func openFile(ctx context.Context, path string, check bool) (*format.File, error
 	return f, nil
 }
 
+// named puts a path in front of an error.
 func named(path string, err error) error {
-	if _, ok := errors.AsType[*os.PathError](err); ok || path == "" {
-		return err // it names the file already, or there is none
+	if err == nil {
+		return nil
+	}
+	if path == "" {
+		return err // the embedded model has none
 	}
 	return fmt.Errorf("%s: %w", path, err)
 }

@@ -24,7 +24,7 @@ type command struct {
 	Workers int    `help:"Goroutines (default: all cores)." placeholder:"N"`
 }
 
-func main() { cli.Main("tritter-verify", description, &command{}) }
+func main() { cli.Main("tritter-verify", description, &command{}, os.Args[1:]) }
 
 // Run verifies.
 func (c *command) Run(ctx context.Context) error {

@@ -43,11 +43,11 @@ func Usage(format string, args ...any) error {
 	return &Exit{ExitUsage, fmt.Errorf(format, args...)}
 }
 
-// Main parses the command line into grammar, a pointer to a struct with kong
-// tags, calls the Run method of the command that it selects, and exits. Run may
-// take a context.Context, which ends with the first Ctrl-C; a second one kills.
-func Main(name, description string, grammar any) {
-	os.Exit(run(name, description, grammar, os.Args[1:]))
+// Main parses args into grammar, a pointer to a struct with kong tags, calls the
+// Run method of the command that they select, and exits. Run may take a
+// context.Context, which ends with the first Ctrl-C; a second one kills.
+func Main(name, description string, grammar any, args []string) {
+	os.Exit(run(name, description, grammar, args))
 }
 
 func run(name, description string, grammar any, args []string) int {

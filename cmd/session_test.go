@@ -1,0 +1,86 @@
+// Package cmd tests the commands as a user meets them: testdata/script holds
+// sessions, run against the built programs.
+package cmd
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+var programs string // folder of the built commands
+
+func TestMain(m *testing.M) {
+	os.Exit(func() int {
+		var err error
+		if programs, err = os.MkdirTemp("", "tritter-cmd-"); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		defer os.RemoveAll(programs)
+		if out, err := exec.Command("go", "build", "-o", programs+string(os.PathSeparator), "./...").CombinedOutput(); err != nil {
+			fmt.Fprintf(os.Stderr, "go build: %v\n%s", err, out)
+			return 1
+		}
+		return m.Run()
+	}())
+}
+
+func TestSessions(t *testing.T) {
+	root, err := filepath.Abs("..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	testscript.Run(t, testscript.Params{
+		Dir: filepath.Join("testdata", "script"),
+		Setup: func(e *testscript.Env) error {
+			e.Setenv("PATH", programs+string(os.PathListSeparator)+e.Getenv("PATH"))
+			e.Setenv("FIXTURES", filepath.Join(root, "testdata", "fixtures"))
+			e.Setenv("DEMO", filepath.Join(root, "testdata", "demo"))
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"exits": exits, "damage": damage, "truncate": truncate,
+		},
+	})
+}
+
+// exits runs a program and holds it to an exit code: exits CODE PROGRAM [ARG ...].
+func exits(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: exits CODE PROGRAM [ARG ...]")
+	}
+	err := ts.Exec(args[1], args[2:]...)
+	code := 0
+	if e, ok := err.(*exec.ExitError); ok {
+		code = e.ExitCode()
+	} else if err != nil {
+		ts.Fatalf("%v", err)
+	}
+	if fmt.Sprint(code) != args[0] {
+		ts.Fatalf("exit code %d, want %s", code, args[0])
+	}
+}
+
+// damage flips the bits of one byte: damage FILE OFFSET.
+func damage(ts *testscript.TestScript, neg bool, args []string) {
+	path, at := ts.MkAbs(args[0]), 0
+	_, err := fmt.Sscan(args[1], &at)
+	ts.Check(err)
+	data, err := os.ReadFile(path)
+	ts.Check(err)
+	data[at] ^= 0xff
+	ts.Check(os.WriteFile(path, data, 0o644))
+}
+
+// truncate cuts a file: truncate FILE SIZE.
+func truncate(ts *testscript.TestScript, neg bool, args []string) {
+	var size int64
+	_, err := fmt.Sscan(args[1], &size)
+	ts.Check(err)
+	ts.Check(os.Truncate(ts.MkAbs(args[0]), size))
+}
