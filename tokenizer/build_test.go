@@ -72,7 +72,7 @@ func metaspacePart(scheme string, split bool) object {
 }
 
 func sequenceOf(key string, parts ...object) object {
-	return object{"type": "Sequence", key: parts}
+	return object{"type": "Sequence", key: append([]object{}, parts...)}
 }
 
 func splitPart(kind, pattern, behavior string, invert bool) object {

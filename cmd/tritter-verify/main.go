@@ -66,8 +66,10 @@ func (c *command) print(r *verify.Report) {
 		fmt.Printf("FOUND %s: %s%s\n", f.Check, where, f.Message)
 	}
 	switch n := len(r.Findings); {
-	case n > 0:
-		fmt.Printf("%s: %d problems found; do not use this file\n", r.Path, n)
+	case n == 1:
+		fmt.Printf("%s: a problem was found; do not use this file\n", r.Path)
+	case n > 1:
+		fmt.Printf("%s: %d problems were found; do not use this file\n", r.Path, n)
 	case !c.Quiet:
 		fmt.Printf("%s: nothing wrong; header SHA-256 %s\n", r.Path, r.SHA256)
 	}
