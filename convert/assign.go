@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"strings"
 
 	"github.com/tritter-ai/tritter/convert/checkpoint"
 	"github.com/tritter-ai/tritter/format"
@@ -14,7 +15,10 @@ import (
 type assignment struct {
 	plan     *Plan
 	hf       *hfConfig
-	rule     Rule // of --rule, or what an online checkpoint asks for
+	prefix   string // of the base model's tensors, "model." or ""
+	embed    string // base name of the embedding
+	head     string // base name of the head
+	rule     Rule   // of --rule, or what an online checkpoint asks for
 	encoding format.Encoding
 	used     map[string]bool
 	refused  bool // mayQuantize said no
@@ -45,17 +49,67 @@ func (a *assignment) options() error {
 	var err error
 	if o.Rule != "" {
 		a.rule, err = ParseRule(o.Rule)
-	} else if q := a.hf.quant; q != nil && q.linearClass == "autobitlinear" && q.mode == "online" {
+	} else if a.hf.masters {
 		a.rule, err = ParseRule(model.RuleAbsMean)
 	}
 	return err
+}
+
+// newAssignment finds out how the checkpoint spells its names, and completes the
+// configuration from its tensors where the family leaves that to them.
+func newAssignment(p *Plan, h *hfConfig) (*assignment, error) {
+	a := &assignment{plan: p, hf: h, used: map[string]bool{}, prefix: "model."}
+	f := h.family
+	a.embed, a.head = a.prefix+f.embeds[0], f.heads[0]
+	for _, prefix := range []string{"model.", ""} { // "": the base model saved by itself
+		for _, embed := range f.embeds {
+			if _, ok := p.dir.Weights.Lookup(prefix + embed + ".weight"); ok {
+				a.prefix, a.embed = prefix, prefix+embed
+			}
+		}
+	}
+	for _, head := range f.heads {
+		for _, part := range []string{".weight", ".packed_weight"} {
+			if _, ok := p.dir.Weights.Lookup(head + part); ok {
+				a.head = head
+			}
+		}
+	}
+	if f.name == "tritter" {
+		if err := h.completeTritter(a); err != nil {
+			return nil, err
+		}
+	}
+	return a, a.options()
+}
+
+// all assigns every tensor of the manifest, and accounts for every tensor of the
+// checkpoint. All problems are reported together.
+func (a *assignment) all() error {
+	for _, t := range a.plan.Config.Manifest() {
+		base := a.prefix + a.hf.family.names[t.Role]
+		switch {
+		case t.Role == model.RoleEmbed:
+			base = a.embed
+		case t.Role == model.RoleHead:
+			base = a.head
+		case t.Layer != model.NoLayer:
+			base = fmt.Sprintf("%slayers.%d.%s", a.prefix, t.Layer, a.hf.family.names[t.Role])
+		}
+		a.assign(t, base)
+	}
+	a.leftovers()
+	if len(a.errs) > 0 {
+		return tooMany(a.errs)
+	}
+	return nil
 }
 
 // lookup finds a source tensor and holds it to a shape.
 func (a *assignment) lookup(name string, shape []int) *checkpoint.Tensor {
 	t, ok := a.plan.dir.Weights.Lookup(name)
 	if !ok {
-		a.bad("no tensor %s, which config.json implies with shape %v%s", name, shape, missingHint(name))
+		a.bad("no tensor %s, which config.json implies with shape %v%s", name, shape, a.missingHint(name))
 		return nil
 	}
 	a.used[name] = true
@@ -66,8 +120,8 @@ func (a *assignment) lookup(name string, shape []int) *checkpoint.Tensor {
 	return t
 }
 
-func missingHint(name string) string {
-	if name == headName+".weight" {
+func (a *assignment) missingHint(name string) string {
+	if name == a.head+".weight" {
 		return "; if the head is the embedding, set tie_word_embeddings to true in config.json"
 	}
 	return ""
@@ -100,7 +154,11 @@ var denseEncodings = map[checkpoint.DType]format.Encoding{checkpoint.F32: format
 func (a *assignment) assign(t model.Tensor, base string) {
 	switch t.Kind {
 	case model.Matrix:
-		a.matrix(t, base)
+		if a.hf.family.name == "tritter" {
+			a.tritterMatrix(t, base)
+		} else {
+			a.matrix(t, base)
+		}
 	case model.Table:
 		a.table(t, base)
 	case model.Vector:
@@ -232,6 +290,10 @@ func (a *assignment) bias(t model.Tensor, base string) {
 
 // table assigns the embedding or an untied head.
 func (a *assignment) table(t model.Tensor, base string) {
+	if _, ok := a.plan.dir.Weights.Lookup(base + ".scale"); ok && a.hf.family.name == "tritter" {
+		a.tritterMatrix(t, base)
+		return
+	}
 	if w, ok := a.plan.dir.Weights.Lookup(base + ".weight"); ok && w.DType == checkpoint.U8 && t.Role == model.RoleHead {
 		if a.packed(base, t.Shape) {
 			a.packedMatrix(t, base)
@@ -256,14 +318,16 @@ func (a *assignment) table(t model.Tensor, base string) {
 var rotaryBuffer = regexp.MustCompile(`^(model\.)?(layers\.\d+\.self_attn\.)?rotary_emb\.inv_freq$`)
 
 // leftovers accounts for the tensors that nothing asked for.
-func (a *assignment) leftovers(prefix string) {
+func (a *assignment) leftovers() {
 	for _, t := range a.plan.dir.Weights.Tensors() {
 		switch {
 		case a.used[t.Name]:
 		case rotaryBuffer.MatchString(t.Name):
 			a.plan.Dropped = append(a.plan.Dropped, t)
-		case t.Name == headName+".weight" && a.plan.Config.TiedHead:
-			a.tiedCopy(t, prefix+names[model.RoleEmbed]+".weight")
+		case strings.HasSuffix(t.Name, "._quantized_weight_cache") && a.hf.family.name == "tritter":
+			a.plan.Dropped = append(a.plan.Dropped, t) // a buffer of what the weights say
+		case t.Name == a.head+".weight" && a.plan.Config.TiedHead:
+			a.tiedCopy(t, a.embed+".weight")
 		default:
 			a.bad("%s: tensor %s %s %v has no place in a model of this config.json", t.File, t.Name, t.DType, t.Shape)
 		}

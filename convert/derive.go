@@ -57,8 +57,12 @@ func (d *deriver) derive(t *Target, sink Sink) (sums sourceSums, err error) {
 	switch t.Rule {
 	case model.RuleAbsMean, model.RuleAbsMeanRow, model.RuleAbsMeanGroup:
 		sums, err = d.absMean(t, sink)
+	case model.RuleThreshold:
+		sums, err = d.threshold(t, sink)
 	case model.RulePacked:
 		sums, err = d.unpack(t, sink)
+	case model.RulePackedRows:
+		sums, err = d.unpackRows(t, sink)
 	case model.RuleCopy:
 		sums, err = d.copy(t, sink)
 	case model.RuleFloat32, model.RuleScaledBias:
@@ -295,6 +299,84 @@ func code3(raw []byte) int {
 		}
 	}
 	return -1
+}
+
+// threshold applies the rule of Tritter's TernaryWeight: the sign of what exceeds
+// the row's mean absolute value, with a learned scale a row.
+func (d *deriver) threshold(t *Target, sink Sink) (sums sourceSums, err error) {
+	rows, cols := shape(t.Spec.Dims)
+	sum := sha256.New()
+	if err := d.finiteRows(t.Source, rows, cols, sum, func(n int, raw []byte) error {
+		values := grown(&d.floats, n*cols)
+		widen(values, raw, t.Source.DType)
+		return d.tileRows(t, sink, n, cols, func(r int, trits []int8) {
+			row := values[r*cols : (r+1)*cols]
+			quantize.Threshold(trits, row, quantize.MeanAbs(quantize.SumAbs(row), int64(cols)))
+		})
+	}); err != nil {
+		return sums, err
+	}
+	sum.Sum(sums.source[:0])
+	scales, err := d.readScales(t, &sums)
+	if err != nil {
+		return sums, err
+	}
+	return sums, sink.SetScales(scales)
+}
+
+// unpackRows keeps the trits of Tritter's packing: four consecutive columns a
+// byte, low bits first, as trit + 1; the columns after the last hold code 1.
+func (d *deriver) unpackRows(t *Target, sink Sink) (sums sourceSums, err error) {
+	rows, cols := shape(t.Spec.Dims)
+	width := (cols + 3) / 4
+	src, sum := t.Source, sha256.New()
+	bad := func(row, at int, raw []byte, want string) error {
+		return &checkpoint.FormatError{File: src.File, Offset: noOffset, Field: fmt.Sprintf("tensor %s: byte (%d, %d)", src.Name, row+at/width, at%width),
+			Got: fmt.Sprintf("0x%02x", raw[at]), Want: want, Hint: "the checkpoint is damaged, or packed in another way"}
+	}
+	if err := d.rows(src, 0, rows, width, func(row, n int, raw []byte) error {
+		if at := code3(raw); at >= 0 {
+			return bad(row, at, raw, "codes 0, 1 and 2 for -1, 0 and +1")
+		}
+		if pad := 4*width - cols; pad > 0 {
+			for r := range n {
+				at := (r+1)*width - 1
+				if raw[at]>>(8-2*pad) != 0x55>>(8-2*pad) {
+					return bad(row, at, raw, "code 1 (zero) in the columns after the last")
+				}
+			}
+		}
+		sum.Write(raw)
+		return d.tileRows(t, sink, n, cols, func(r int, trits []int8) {
+			line := raw[r*width:][:width]
+			for c := range trits {
+				trits[c] = int8(line[c/4]>>(c%4*2)&3) - 1
+			}
+		})
+	}); err != nil {
+		return sums, err
+	}
+	sum.Sum(sums.source[:0])
+	scales, err := d.readScales(t, &sums)
+	if err != nil {
+		return sums, err
+	}
+	return sums, sink.SetScales(scales)
+}
+
+// readScales reads the scales of the rows.
+func (d *deriver) readScales(t *Target, sums *sourceSums) ([]float32, error) {
+	raw := make([]byte, t.Scale.Size)
+	if _, err := t.Scale.ReadAt(raw, 0); err != nil {
+		return nil, err
+	}
+	if !allFinite(raw, t.Scale.DType) {
+		return nil, nonFinite(t.Scale, 0, 1, raw)
+	}
+	sums.scale = sha256.Sum256(raw)
+	scales := make([]float32, len(raw)/t.Scale.DType.Size())
+	widen(scales, raw, t.Scale.DType)
+	return scales, nil
 }
 
 // readScale reads the scale of packed weights in the multiplying convention.

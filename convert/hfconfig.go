@@ -14,6 +14,7 @@ type hfConfig struct {
 	config   model.Config // Modalities and ActivationQuant are set later
 	family   *family
 	quant    *quantConfig // nil without quantization_config
+	masters  bool         // the configuration asks for absmean of its float weights
 	eos      []int
 	warnings []string
 }
@@ -23,36 +24,6 @@ type quantConfig struct {
 	linearClass string // "autobitlinear" or "bitlinear"
 	mode        string // "online" or "offline"
 }
-
-// family is what differs between model classes of transformers.
-type family struct {
-	name    string
-	classes []string // architectures
-	norms   []model.NormPosition
-	act     model.Activation // the class's default for hidden_act
-	theta   float64          // the class's default for rope_theta
-	eps     float64          // the class's default for rms_norm_eps
-	mlpBias bool             // the class knows mlp_bias
-	ternary bool             // every model of the class was trained with ternary weights and int8 activations
-}
-
-var families = []*family{
-	{
-		name: "bitnet", classes: []string{"BitNetForCausalLM", "BitnetForCausalLM"},
-		norms: []model.NormPosition{model.NormAttn, model.NormAttnSub, model.NormMLP, model.NormMLPSub},
-		act:   model.ReLU2, theta: 500000, eps: 1e-5, ternary: true,
-	},
-	{
-		name: "llama", classes: []string{"LlamaForCausalLM"},
-		norms: []model.NormPosition{model.NormAttn, model.NormMLP},
-		act:   model.SiLU, theta: 10000, eps: 1e-6, mlpBias: true,
-	},
-}
-
-// modelTypes are the values of model_type that go with each family. BitNet's
-// class is the same under two spellings of its name, and the checkpoints of
-// 1bitLLM use that of Llama for another block.
-var modelTypes = map[string]string{"bitnet": "bitnet", "llama": "llama"}
 
 // ignored are keys of config.json that do not change what a model computes.
 var ignored = []string{
@@ -70,32 +41,18 @@ func parseConfig(data []byte) (*hfConfig, error) {
 	if err != nil {
 		return nil, err
 	}
-	h := &hfConfig{}
-	if h.family, err = detect(o); err != nil {
+	f, err := detect(o)
+	if err != nil {
 		return nil, err
 	}
-	c := &h.config
-	c.HiddenSize, c.NumLayers, c.NumHeads = o.need("hidden_size"), o.need("num_hidden_layers"), o.need("num_attention_heads")
-	c.IntermediateSize, c.VocabSize = o.need("intermediate_size"), o.need("vocab_size")
-	c.MaxPositionEmbeddings = o.need("max_position_embeddings")
-	var ok bool
-	if c.NumKVHeads, ok = o.integer("num_key_value_heads"); !ok {
-		c.NumKVHeads = c.NumHeads
-	}
-	if c.HeadDim, ok = o.integer("head_dim"); !ok && o.err == nil {
-		if c.HeadDim, err = model.DeriveHeadDim(c.HiddenSize, c.NumHeads); err != nil {
-			return nil, fmt.Errorf("config.json: %w", err)
-		}
-	}
-	c.Norm, c.Norms, c.TiedHead = model.RMSNorm, h.family.norms, false
-	c.TiedHead, _ = o.boolean("tie_word_embeddings")
-	h.readActivation(o)
-	h.readDefaulted(o, "rms_norm_eps", &c.NormEps, h.family.eps)
-	h.readBiases(o)
-	h.readRope(o)
-	if err := h.readQuantization(o); err != nil {
-		return nil, err
-	}
+	return readConfig(f, o)
+}
+
+// readConfig reads the configuration of a family from o.
+func readConfig(f *family, o *object) (*hfConfig, error) {
+	h := &hfConfig{family: f}
+	h.config.Rope.Pairing, h.config.Biases = model.PairHalf, []model.Projection{}
+	f.read(h, o)
 	h.eos, _ = o.integers("eos_token_id")
 	o.str("model_type")
 	o.strings("architectures")
@@ -103,36 +60,88 @@ func parseConfig(data []byte) (*hfConfig, error) {
 		o.asked[key] = true
 	}
 	if unknown := o.rest(); len(unknown) > 0 {
-		h.warn("config.json has keys that this converter does not know and ignores: %s", strings.Join(unknown, ", "))
+		h.warn("%s has keys that this converter does not know and ignores: %s", o.where, strings.Join(unknown, ", "))
 	}
 	return h, o.err
 }
 
-func (h *hfConfig) warn(format string, args ...any) {
-	h.warnings = append(h.warnings, fmt.Sprintf(format, args...))
+// readLlama reads the configuration of Llama and of the classes derived from it.
+func (h *hfConfig) readLlama(o *object) {
+	c := &h.config
+	c.HiddenSize, c.NumLayers, c.NumHeads = o.need("hidden_size"), o.need("num_hidden_layers"), o.need("num_attention_heads")
+	c.IntermediateSize, c.VocabSize = o.need("intermediate_size"), o.need("vocab_size")
+	c.MaxPositionEmbeddings = o.need("max_position_embeddings")
+	h.readHeads(o, "num_key_value_heads")
+	c.Norm, c.Norms = model.RMSNorm, h.family.norms
+	c.TiedHead, _ = o.boolean("tie_word_embeddings")
+	h.readActivation(o)
+	h.readDefaulted(o, "rms_norm_eps", &c.NormEps, h.family.eps)
+	h.readBiases(o)
+	h.readRope(o)
+	h.readQuantization(o)
 }
 
-// detect finds the family by architectures and model_type.
-func detect(o *object) (*family, error) {
-	classes, _ := o.strings("architectures")
-	modelType, _ := o.str("model_type")
-	if o.err != nil {
-		return nil, o.err
+// readHeads reads the number of key-value heads and the size of a head, both of
+// which have a meaning when they are absent.
+func (h *hfConfig) readHeads(o *object, kvKey string) {
+	c := &h.config
+	var ok bool
+	if c.NumKVHeads, ok = o.integer(kvKey); !ok {
+		c.NumKVHeads = c.NumHeads
 	}
-	var known []string
-	for _, f := range families {
-		known = append(known, f.classes...)
-		for _, class := range f.classes {
-			if slices.Contains(classes, class) || len(classes) == 0 && modelTypes[modelType] == f.name {
-				if modelType != "" && modelTypes[modelType] != f.name {
-					return nil, &checkpoint.UnsupportedError{File: "config.json", Offset: noOffset, Field: "model_type", Got: fmt.Sprintf("%q with architecture %s", modelType, class), Want: fmt.Sprintf("%q", f.name),
-						Hint: "the two name different models; correct config.json if one of them is wrong"}
-				}
-				return f, nil
-			}
+	if c.HeadDim, ok = o.integer("head_dim"); !ok && o.err == nil {
+		var err error
+		if c.HeadDim, err = model.DeriveHeadDim(c.HiddenSize, c.NumHeads); err != nil {
+			o.fail("%v", err)
 		}
 	}
-	return nil, &checkpoint.UnsupportedError{File: "config.json", Offset: noOffset, Field: "architectures", Got: fmt.Sprintf("%q (model_type %q)", classes, modelType), Want: "one of " + strings.Join(known, ", ")}
+}
+
+// readOneBit reads the configuration of 1bitLLM's implementation, which says the
+// precision of weights and activations in bits.
+func (h *hfConfig) readOneBit(o *object) {
+	h.readLlama(o)
+	if bits, ok := o.integer("weight_bits"); !ok || bits != 1 {
+		o.fail("weight_bits is %d, want 1: other precisions of this implementation are not ternary", bits)
+	}
+	if bits, ok := o.integer("input_bits"); !ok || bits != 8 {
+		o.fail("input_bits is %d, want 8", bits)
+	}
+	h.masters = true
+}
+
+// readMistral reads Llama's keys and the sliding window.
+func (h *hfConfig) readMistral(o *object) {
+	h.readLlama(o)
+	h.limitWindow(o)
+}
+
+// readQwen reads Llama's keys and the sliding window, which is off unless asked for.
+func (h *hfConfig) readQwen(o *object) {
+	h.readLlama(o)
+	h.config.Biases = append(h.config.Biases, h.family.biases...)
+	slices.Sort(h.config.Biases)
+	h.config.Biases = slices.Compact(h.config.Biases)
+	o.integer("max_window_layers")
+	o.strings("layer_types")
+	if on, _ := o.boolean("use_sliding_window"); on {
+		h.limitWindow(o)
+	} else {
+		o.integer("sliding_window")
+	}
+}
+
+// limitWindow cuts the context to the sliding window: up to there the window
+// changes nothing.
+func (h *hfConfig) limitWindow(o *object) {
+	if w, ok := o.integer("sliding_window"); ok && w < h.config.MaxPositionEmbeddings {
+		h.warn("the context is cut from %d to %d positions, the model's sliding window", h.config.MaxPositionEmbeddings, w)
+		h.config.MaxPositionEmbeddings = w
+	}
+}
+
+func (h *hfConfig) warn(format string, args ...any) {
+	h.warnings = append(h.warnings, fmt.Sprintf(format, args...))
 }
 
 // readDefaulted reads a number for which the model's class has a default: leaving
@@ -162,7 +171,6 @@ func (h *hfConfig) readActivation(o *object) {
 }
 
 func (h *hfConfig) readBiases(o *object) {
-	h.config.Biases = []model.Projection{}
 	if on, _ := o.boolean("attention_bias"); on {
 		h.config.Biases = append(h.config.Biases, model.Q, model.K, model.V, model.O)
 	}
@@ -178,7 +186,7 @@ func (h *hfConfig) readBiases(o *object) {
 // readRope reads rope_parameters (transformers 5) or rope_theta and rope_scaling.
 func (h *hfConfig) readRope(o *object) {
 	r := &h.config.Rope
-	r.Pairing, r.Type = model.PairHalf, model.RopeDefault
+	r.Type = model.RopeDefault
 	theta, hasTheta := o.number("rope_theta")
 	if p, ok := o.number("partial_rotary_factor"); ok && p != 1 {
 		o.fail("partial_rotary_factor is %g, want 1: rotating a part of a head is not supported", p)
@@ -251,17 +259,20 @@ func (h *hfConfig) readScaling(o, s *object) {
 	}
 }
 
-func (h *hfConfig) readQuantization(o *object) error {
+func (h *hfConfig) readQuantization(o *object) {
 	q := o.object("quantization_config")
 	if q == nil {
-		return o.err
+		return
 	}
-	refuse := func(field, got, want, hint string) error {
-		return &checkpoint.UnsupportedError{File: "config.json", Offset: noOffset, Field: "quantization_config: " + field, Got: got, Want: want, Hint: hint}
+	refuse := func(field, got, want, hint string) {
+		if o.err == nil {
+			o.err = &checkpoint.UnsupportedError{File: "config.json", Offset: noOffset, Field: "quantization_config: " + field, Got: got, Want: want, Hint: hint}
+		}
 	}
 	method, _ := q.str("quant_method")
 	if method != "bitnet" && q.err == nil {
-		return refuse("quant_method", fmt.Sprintf("%q", method), `"bitnet"`, "convert from the original float checkpoint of this model instead")
+		refuse("quant_method", fmt.Sprintf("%q", method), `"bitnet"`, "convert from the original float checkpoint of this model instead")
+		return
 	}
 	h.quant = &quantConfig{linearClass: "bitlinear", mode: "offline"} // what transformers takes when the keys are absent
 	if class, ok := q.str("linear_class"); ok {
@@ -276,13 +287,14 @@ func (h *hfConfig) readQuantization(o *object) error {
 	if m := h.quant.mode; m != "online" && m != "offline" {
 		q.fail("quantization_mode is %q, want \"online\" or \"offline\"", m)
 	}
+	h.masters = h.quant.linearClass == "autobitlinear" && h.quant.mode == "online"
 	if on, _ := q.boolean("use_rms_norm"); on {
-		return refuse("use_rms_norm", "true", "false", "norms inside the linear layers are not supported yet")
+		refuse("use_rms_norm", "true", "false", "norms inside the linear layers are not supported yet")
 	}
 	if names, ok := q.strings("modules_to_not_convert"); ok {
 		for _, name := range names {
 			if name != "lm_head" {
-				return refuse("modules_to_not_convert", fmt.Sprintf("%q", name), `only "lm_head"`, "models with some projections left dense are not supported yet")
+				refuse("modules_to_not_convert", fmt.Sprintf("%q", name), `only "lm_head"`, "models with some projections left dense are not supported yet")
 			}
 		}
 	}
@@ -290,5 +302,7 @@ func (h *hfConfig) readQuantization(o *object) error {
 	if unknown := q.rest(); len(unknown) > 0 {
 		h.warn("quantization_config has keys that this converter does not know and ignores: %s", strings.Join(unknown, ", "))
 	}
-	return q.err
+	if o.err == nil {
+		o.err = q.err
+	}
 }

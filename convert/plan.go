@@ -71,18 +71,6 @@ type Target struct {
 	divide bool // Scale divides
 }
 
-// names maps roles to the names of transformers' Llama-like models.
-var names = map[model.Role]string{
-	model.RoleEmbed: "embed_tokens", model.RoleNorm: "norm",
-	"attn_norm": "input_layernorm", "q": "self_attn.q_proj", "k": "self_attn.k_proj", "v": "self_attn.v_proj",
-	"attn_sub_norm": "self_attn.attn_sub_norm", "o": "self_attn.o_proj",
-	"mlp_norm": "post_attention_layernorm", "gate": "mlp.gate_proj", "up": "mlp.up_proj",
-	"mlp_sub_norm": "mlp.ffn_sub_norm", "down": "mlp.down_proj",
-}
-
-// headName is the one tensor that lies outside transformers' base model.
-const headName = "lm_head"
-
 // Open opens the checkpoint at path, a folder or a file, and plans its conversion.
 func Open(path string, opt Options) (*Plan, error) {
 	dir, err := checkpoint.Open(path)
@@ -100,7 +88,11 @@ func Open(path string, opt Options) (*Plan, error) {
 func (p *Plan) Close() error { return p.dir.Close() }
 
 func (p *Plan) plan() error {
-	h, err := parseConfig(p.dir.Config)
+	h, err := p.readConfig()
+	if err != nil {
+		return err
+	}
+	a, err := newAssignment(p, h)
 	if err != nil {
 		return err
 	}
@@ -117,7 +109,18 @@ func (p *Plan) plan() error {
 	if err := p.planGeneration(h.eos); err != nil {
 		return err
 	}
-	return p.planTensors(h)
+	return a.all()
+}
+
+// readConfig reads config.json, or, for a Tritter checkpoint without one, what its
+// weights say of themselves.
+func (p *Plan) readConfig() (*hfConfig, error) {
+	if p.dir.Config == nil {
+		if h, err := tritterConfig(p.dir.Weights); h != nil || err != nil {
+			return h, err
+		}
+	}
+	return parseConfig(p.dir.Config)
 }
 
 func (p *Plan) planActivations(h *hfConfig) error {
@@ -180,36 +183,6 @@ func (p *Plan) planTokenizer() error {
 	return nil
 }
 
-// planTensors assigns every tensor of the checkpoint to the manifest of the
-// config. All problems are reported together.
-func (p *Plan) planTensors(h *hfConfig) error {
-	weights := p.dir.Weights
-	prefix := "model."
-	if _, ok := weights.Lookup("embed_tokens.weight"); ok {
-		prefix = "" // the base model saved by itself
-	}
-	a := &assignment{plan: p, hf: h, used: map[string]bool{}}
-	if err := a.options(); err != nil {
-		return err
-	}
-	for _, t := range p.Config.Manifest() {
-		base := headName
-		if t.Role != model.RoleHead {
-			base = prefix
-			if t.Layer != model.NoLayer {
-				base += fmt.Sprintf("layers.%d.", t.Layer)
-			}
-			base += names[t.Role]
-		}
-		a.assign(t, base)
-	}
-	a.leftovers(prefix)
-	if len(a.errs) > 0 {
-		return tooMany(a.errs)
-	}
-	return nil
-}
-
 // tooMany joins errors, the first dozen of them.
 func tooMany(errs []error) error {
 	const most = 12
@@ -229,18 +202,21 @@ func (p *Plan) provenance(sums []sourceSums, dropped [][32]byte) *model.Provenan
 	}
 	for i, t := range p.Targets {
 		add(t.Source, t.Rule, t.Spec.Name, sums[i].source)
-		if t.Scale != nil && t.Rule == model.RulePacked {
-			rule := model.RuleScale
-			if t.divide {
-				rule = model.RuleInverseScale
-			}
-			add(t.Scale, rule, t.Spec.Name, sums[i].scale)
+		if t.Scale != nil && t.Rule != model.RuleScaledBias {
+			add(t.Scale, t.scaleRule(), t.Spec.Name, sums[i].scale)
 		}
 	}
 	for i, t := range p.Dropped {
 		add(t, model.RuleDropped, "", dropped[i])
 	}
 	return out
+}
+
+func (t *Target) scaleRule() string {
+	if t.divide {
+		return model.RuleInverseScale
+	}
+	return model.RuleScale
 }
 
 // recorded returns the options that a second conversion needs for the same bytes

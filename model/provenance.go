@@ -28,7 +28,9 @@ const (
 	RuleAbsMean      = "absmean"       // weights quantized, one scale a tensor
 	RuleAbsMeanRow   = "absmean-row"   // weights quantized, one scale a row
 	RuleAbsMeanGroup = "absmean-group" // weights quantized, one scale a group (options["group"])
+	RuleThreshold    = "threshold"     // Tritter's rule: the sign beyond the row's mean absolute value
 	RulePacked       = "packed"        // trits kept, unpacked from 4 planes a byte
+	RulePackedRows   = "packed-rows"   // trits kept, unpacked from 4 columns a byte
 	RuleScale        = "scale"         // the multiplying scale of packed trits
 	RuleInverseScale = "inverse-scale" // a dividing scale, stored as its float32 reciprocal
 	RuleCopy         = "copy"          // values kept in their dtype

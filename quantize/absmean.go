@@ -66,7 +66,24 @@ func SumAbs4(a, b, c, d []float32) (sa, sb, sc, sd float64) {
 // sum: max(float32(sum / n), MinScale). For a matrix, sum is the row sums of
 // [SumAbs] added in float64 by ascending row.
 func AbsMean(sum float64, n int64) float32 {
-	return max(float32(sum/float64(n)), MinScale)
+	return max(MeanAbs(sum, n), MinScale)
+}
+
+// MeanAbs returns the mean of n absolute values that sum to sum, rounded once to
+// float32: the threshold of Tritter's rule.
+func MeanAbs(sum float64, n int64) float32 { return float32(sum / float64(n)) }
+
+// Threshold writes the sign of each weight whose absolute value exceeds alpha
+// strictly, and zero for the others (Tritter's TernaryWeight). w is finite and
+// alpha not negative.
+func Threshold(dst []int8, w []float32, alpha float32) {
+	dst = dst[:len(w)]
+	limit := int32(math.Float32bits(alpha))
+	for i, v := range w {
+		bits := int32(math.Float32bits(v))
+		above := (limit - bits&math.MaxInt32) >> 31 // all ones when |w| > alpha
+		dst[i] = int8((bits>>31 | 1) & above)
+	}
 }
 
 // Trits writes clip(round(w / gamma), -1, 1) for each weight of w to dst, rounding
@@ -77,13 +94,7 @@ func AbsMean(sum float64, n int64) float32 {
 // 2^-23 from 0.5 to its successor, so float32(w/gamma) > 0.5 exactly when
 // w > gamma/2, and a quotient of exactly 0.5 rounds to the even 0.
 func Trits(dst []int8, w []float32, gamma float32) {
-	dst = dst[:len(w)]
-	half := int32(math.Float32bits(gamma * 0.5))
-	for i, v := range w {
-		bits := int32(math.Float32bits(v))
-		above := (half - bits&math.MaxInt32) >> 31 // all ones when |w| > gamma/2
-		dst[i] = int8((bits>>31 | 1) & above)
-	}
+	Threshold(dst, w, gamma*0.5)
 }
 
 // Dequantize writes trit x scale to dst for each trit.

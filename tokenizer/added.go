@@ -90,6 +90,12 @@ func (m *addedMatcher) longest(text string) (*addedToken, int) {
 	var found *addedToken
 	length := 0
 	for depth := 1; lo < hi; depth++ {
+		if hi-lo == 1 {
+			if s := m.spellings[lo]; strings.HasPrefix(text, s) {
+				return m.tokens[lo], len(s)
+			}
+			break
+		}
 		if len(m.spellings[lo]) == depth {
 			found, length = m.tokens[lo], depth
 			lo++

@@ -88,12 +88,12 @@ func TestRefusedFiles(t *testing.T) {
 	good := object{"version": "1.0", "truncation": object{"max_length": 1}, "padding": nil, "added_tokens": []object{}, "normalizer": nil,
 		"pre_tokenizer": nil, "post_processor": nil, "decoder": nil, "model": model}
 	require.Equal(t, []int{2}, encode(t, build(t, good), "ab"))
-	special := templatePart("<s> A", map[string]int{"<s>": 0})
+	special := templateJSON("<s> A", map[string]int{"<s>": 0})
 
 	malformed := map[string]object{
-		"model: got nothing":                     {"model": nil2},
-		"vocab: got nothing":                     {"model": object{"merges": []string{}}},
-		"merges: got nothing":                    {"model": object{"vocab": object{}}},
+		"model: got nothing":                     {"model": leaveOut},
+		"an object of tokens and ids":            {"model": object{"merges": []string{}}},
+		"an array of merges":                     {"model": object{"vocab": object{}}},
 		"model.merges[0]":                        {"model": bpeModel([]string{"a", "b"}, []string{"a", "b"})},
 		`want a token of model.vocab`:            {"model": bpeModel([]string{"a"}, []string{"a", "x"})},
 		"all as pairs, or all as strings":        {"model": with(model, object{"merges": []any{"a b", []string{"a", "b"}}})},
@@ -123,14 +123,14 @@ func TestRefusedFiles(t *testing.T) {
 		"of which the normalizer leaves nothing": {"normalizer": object{"type": "Strip", "strip_left": true, "strip_right": true}, "added_tokens": []object{added(3, " ", object{"normalized": true})}},
 		"an id of its own":                       {"model": object{"vocab": object{"a": 0, "b": 2}, "merges": []string{}}, "added_tokens": []object{added(2, "x", nil)}},
 		"a key of special_tokens":                {"post_processor": with(special, object{"special_tokens": object{}})},
-		"below 3":                                {"post_processor": templatePart("<s> A", map[string]int{"<s>": 3})},
+		"below 3":                                {"post_processor": templateJSON("<s> A", map[string]int{"<s>": 3})},
 		`"A", or "B" in the template of a pair`:  {"post_processor": with(special, object{"single": []object{{"Sequence": object{"id": "B", "type_id": 0}}}})},
 		"as many tokens as ids":                  {"post_processor": with(special, object{"special_tokens": object{"<s>": object{"id": "<s>", "ids": []int{0}, "tokens": []string{}}}})},
 		`one key, "SpecialToken" or "Sequence"`:  {"post_processor": with(special, object{"single": []object{{}}})},
 	}
 	for want, change := range malformed {
 		parts := with(good, change)
-		if parts["model"] == nil2 {
+		if parts["model"] == leaveOut {
 			delete(parts, "model")
 		}
 		_, err := Parse(marshal(t, parts))
@@ -177,8 +177,8 @@ func TestRefusedFiles(t *testing.T) {
 	require.ErrorContains(t, err, "67108865 bytes")
 }
 
-// nil2 stands for a member to leave out.
-var nil2 any = new(int)
+// leaveOut stands for a member that is not there.
+var leaveOut any = new(int)
 
 func TestModelInAnyOrder(t *testing.T) {
 	for _, in := range []string{

@@ -83,18 +83,18 @@ func TestOtherVocabulariesHaveNoModalities(t *testing.T) {
 }
 
 func TestTritterVocabularyWithTemplate(t *testing.T) {
-	parts := object{"model": bpeModel(append(append([]string{}, tritterSpecial[:]...), "a")), "post_processor": templatePart("<bos> A <eos>", map[string]int{"<bos>": 1, "<eos>": 2})}
+	parts := object{"model": bpeModel(append(append([]string{}, tritterSpecial[:]...), "a")), "post_processor": templateJSON("<bos> A <eos>", map[string]int{"<bos>": 1, "<eos>": 2})}
 	ids, err := build(t, parts).Encode("a", EncodeOptions{AddSpecial: true, Modality: Code})
 	require.NoError(t, err)
 	require.Equal(t, []int{1, 5, 8, 2}, ids, "the template's <bos>, not another")
-	parts["post_processor"] = templatePart("A <eos>", map[string]int{"<eos>": 2})
+	parts["post_processor"] = templateJSON("A <eos>", map[string]int{"<eos>": 2})
 	ids, err = build(t, parts).Encode("a", EncodeOptions{AddSpecial: true, Modality: Code})
 	require.NoError(t, err)
 	require.Equal(t, []int{5, 8, 2}, ids)
 }
 
-// templatePart writes a TemplateProcessing from "<s> A </s>".
-func templatePart(single string, special map[string]int) object {
+// templateJSON writes a TemplateProcessing from "<s> A </s>".
+func templateJSON(single string, special map[string]int) object {
 	parts := []object{}
 	for _, word := range strings.Fields(single) {
 		if word == "A" {
@@ -114,7 +114,7 @@ func templatePart(single string, special map[string]int) object {
 func TestPostProcessors(t *testing.T) {
 	model := bpeModel([]string{"<s>", "</s>", "a"})
 	special := map[string]int{"<s>": 0, "</s>": 1}
-	several := templatePart("<s> A", special)
+	several := templateJSON("<s> A", special)
 	several["special_tokens"].(object)["<s>"] = object{"id": "<s>", "ids": []int{0, 1}, "tokens": []string{"<s>", "</s>"}}
 	for _, c := range []struct {
 		name        string
@@ -123,13 +123,13 @@ func TestPostProcessors(t *testing.T) {
 	}{
 		{"none", nil, []int{2, 2}, []int{2, 2}},
 		{"byte level", byteLevelPart(true, true), []int{2, 2}, []int{2, 2}},
-		{"front", templatePart("<s> A", special), []int{0, 2, 2}, []int{2, 2}},
-		{"both ends", templatePart("<s> A </s>", special), []int{0, 2, 2, 1}, []int{2, 2}},
-		{"the text twice", templatePart("A </s> A", special), []int{2, 2, 1, 2, 2}, []int{2, 2, 2, 2}},
-		{"no text", templatePart("<s>", special), []int{0}, []int{}},
-		{"empty", templatePart("", nil), []int{}, []int{}},
+		{"front", templateJSON("<s> A", special), []int{0, 2, 2}, []int{2, 2}},
+		{"both ends", templateJSON("<s> A </s>", special), []int{0, 2, 2, 1}, []int{2, 2}},
+		{"the text twice", templateJSON("A </s> A", special), []int{2, 2, 1, 2, 2}, []int{2, 2, 2, 2}},
+		{"no text", templateJSON("<s>", special), []int{0}, []int{}},
+		{"empty", templateJSON("", nil), []int{}, []int{}},
 		{"several ids", several, []int{0, 1, 2, 2}, []int{2, 2}},
-		{"sequence", sequenceOf("processors", byteLevelPart(true, false), templatePart("<s> A", special)), []int{0, 2, 2}, []int{2, 2}},
+		{"sequence", sequenceOf("processors", byteLevelPart(true, false), templateJSON("<s> A", special)), []int{0, 2, 2}, []int{2, 2}},
 	} {
 		tok := build(t, object{"model": model, "post_processor": c.part})
 		ids, err := tok.Encode("aa", EncodeOptions{AddSpecial: true})

@@ -122,22 +122,30 @@ func (c *command) print(r *convert.Report) error {
 	if c.DryRun {
 		return table(os.Stdout, r)
 	}
-	if worst := worstError(r); worst != nil && !c.Quiet {
-		fmt.Fprintf(os.Stderr, "tritter-convert: warning: the weights were not trained to be ternary: rounding changed them by %.0f %% of their norm at worst (%s); expect a much weaker model; --json lists every tensor\n", 100**worst.Error, worst.Name)
-	}
 	if !c.Quiet {
+		if err := errorTable(os.Stdout, r); err != nil {
+			return err
+		}
 		fmt.Fprintf(os.Stderr, "%s: %d tensors, %s; check it with: tritter-verify --run %s\n", r.Path, len(r.Tensors), cli.Bytes(r.Size), r.Path)
 	}
 	return nil
 }
 
-func worstError(r *convert.Report) (worst *convert.TensorReport) {
-	for i, t := range r.Tensors {
-		if t.Error != nil && (worst == nil || *t.Error > *worst.Error) {
-			worst = &r.Tensors[i]
+// errorTable prints what rounding did to weights that were not trained for it.
+func errorTable(w io.Writer, r *convert.Report) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	n := 0
+	for _, x := range r.Tensors {
+		if x.Error == nil {
+			continue
 		}
+		if n++; n == 1 {
+			fmt.Fprintln(os.Stderr, "tritter-convert: warning: these weights were not trained to be ternary; expect a much weaker model")
+			fmt.Fprintln(t, "TENSOR\tERROR, |w - trit x scale| / |w|")
+		}
+		fmt.Fprintf(t, "%s\t%.3f\n", x.Name, *x.Error)
 	}
-	return worst
+	return t.Flush()
 }
 
 func table(w io.Writer, r *convert.Report) error {
