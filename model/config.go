@@ -56,7 +56,8 @@ const (
 // NormPosition is a place in a block where a norm may stand. Position attn is
 // followed by q, k and v; mlp by gate and up; attn_sub by o; mlp_sub by down; q
 // and k act per head before RoPE; post_attn and post_mlp act on the sum of the
-// block's output and the residual. The final norm before the head always exists.
+// block's output and the residual; proj is a norm of its own inside each of the
+// seven projections. The final norm before the head always exists.
 type NormPosition string
 
 // The norm positions of format version 1.
@@ -68,6 +69,7 @@ const (
 	NormMLPSub   NormPosition = "mlp_sub"
 	NormPostAttn NormPosition = "post_attn"
 	NormPostMLP  NormPosition = "post_mlp"
+	NormProj     NormPosition = "proj" // every projection normalizes its own input once more (RMS)
 	NormQ        NormPosition = "q"
 )
 
@@ -135,6 +137,7 @@ type Config struct {
 	NumHeads              int             `json:"num_heads"`
 	NumKVHeads            int             `json:"num_kv_heads"` // fewer than NumHeads: grouped-query attention, a smaller cache
 	NumLayers             int             `json:"num_layers"`
+	ProjNormEps           float64         `json:"proj_norm_eps,omitempty"` // of the norms at position proj
 	Rope                  Rope            `json:"rope"`
 	TiedHead              bool            `json:"tied_head"` // the output head is the embedding matrix
 	VocabSize             int             `json:"vocab_size"`
@@ -201,14 +204,25 @@ func (c *Config) Validate() error {
 	if c.NumHeads > 0 && c.NumKVHeads > 0 && c.NumHeads%c.NumKVHeads != 0 {
 		bad("num_heads (%d) must be a multiple of num_kv_heads (%d): each key-value head serves the same number of query heads", c.NumHeads, c.NumKVHeads)
 	}
-	if eps := float32(c.NormEps); !(eps > 0) || math.IsInf(float64(eps), 0) {
-		bad("norm_eps is %g, want a positive finite float32, usually 1e-05", c.NormEps)
+	positive := func(name string, v float64) {
+		if eps := float32(v); !(eps > 0) || math.IsInf(float64(eps), 0) {
+			bad("%s is %g, want a positive finite float32, usually 1e-05", name, v)
+		}
+	}
+	positive("norm_eps", c.NormEps)
+	if c.HasNorm(NormProj) {
+		positive("proj_norm_eps", c.ProjNormEps)
+		if c.Norm != RMSNorm {
+			bad("norms has \"proj\" and norm is %q, want %q: norms inside projections are RMS norms", c.Norm, RMSNorm)
+		}
+	} else if c.ProjNormEps != 0 {
+		bad("proj_norm_eps is %g, but norms has no \"proj\"; leave it out", c.ProjNormEps)
 	}
 	oneOf(&errs, "activation", c.Activation, SiLU, ReLU2)
 	oneOf(&errs, "activation_quant", c.ActivationQuant, ActivationInt8, ActivationNone)
 	oneOf(&errs, "norm", c.Norm, RMSNorm, LayerNorm)
 	sortedSet(&errs, "biases", c.Biases, Projections()...)
-	sortedSet(&errs, "norms", c.Norms, NormAttn, NormAttnSub, NormK, NormMLP, NormMLPSub, NormPostAttn, NormPostMLP, NormQ)
+	sortedSet(&errs, "norms", c.Norms, NormAttn, NormAttnSub, NormK, NormMLP, NormMLPSub, NormPostAttn, NormPostMLP, NormProj, NormQ)
 	sortedSet(&errs, "modalities", c.Modalities, Text, Code, Image, Audio)
 	if len(c.Modalities) == 0 {
 		bad(`modalities is empty, want at least "text"`)

@@ -54,6 +54,10 @@ func Name(layer int, role Role, part string) string {
 // NormRole returns the role of the norm at p: "attn" gives "attn_norm".
 func NormRole(p NormPosition) Role { return Role(p) + "_norm" }
 
+// InNormRole returns the role of the norm inside projection p: "q" gives
+// "q_in_norm".
+func InNormRole(p Projection) Role { return Role(p) + "_in_norm" }
+
 // ProjectionShape returns [out, in] of projection p.
 func (c *Config) ProjectionShape(p Projection) [2]int {
 	q, kv := c.NumHeads*c.HeadDim, c.NumKVHeads*c.HeadDim
@@ -118,6 +122,9 @@ func (c *Config) Manifest() []Tensor {
 			switch {
 			case b.proj != "":
 				s := c.ProjectionShape(b.proj)
+				if c.HasNorm(NormProj) {
+					add(layer, InNormRole(b.proj), "weight", Vector, s[1])
+				}
 				add(layer, Role(b.proj), "weight", Matrix, s[0], s[1])
 				if c.HasBias(b.proj) {
 					add(layer, Role(b.proj), "bias", Bias, s[0])

@@ -42,6 +42,7 @@ type row struct {
 type buffers struct {
 	x, tmp       []float32 // residual stream, output of o and down: [., hidden]
 	normed       []float32 // input of a matrix with float activations
+	shared       []float32 // output of a norm that is followed by norms inside the projections
 	acts         kernels.Acts
 	q, att       []float32 // [., heads x headDim]
 	k, v         []float32 // [., kvHeads x headDim]
@@ -275,45 +276,79 @@ func (e *cpuEngine) start(rows []row, spans []Span) error {
 // to is a matrix and where its product goes.
 type to struct {
 	y []float32
-	w *kernels.Ternary
+	w projection
 }
 
-// project normalizes x (nil: not), quantizes it where the model says so, and
-// multiplies it by each matrix.
+// project normalizes x (norm nil: not), quantizes it where the model says so, and
+// multiplies it by each matrix. Matrices with a norm of their own each get an
+// input of their own.
 func (e *cpuEngine) project(x []float32, width int, norm *kernels.Norm, outs ...to) error {
-	b, n := &e.buf, len(x)/width
-	quantized := e.model.Config.ActivationQuant == model.ActivationInt8
-	in := x
-	switch {
-	case quantized:
-		b.acts.Resize(n, width)
-		if err := split(e.opt.Threads, n, 1, func(lo, hi int) (err error) {
-			for i := lo; i < hi && err == nil; i++ {
-				b.acts.Max[i], err = e.ops.NormQuant(b.acts.Token(i), x[i*width:(i+1)*width], norm)
+	if outs[0].w.norm == nil {
+		in, err := e.input(x, width, norm)
+		if err != nil {
+			return err
+		}
+		for _, o := range outs {
+			if err := e.multiply(o.y, o.w.Ternary, in); err != nil {
+				return err
 			}
-			return err
-		}); err != nil {
+		}
+		return nil
+	}
+	if norm != nil {
+		shared := grow(&e.buf.shared, len(x))
+		if err := e.normRows(shared, x, width, norm); err != nil {
 			return err
 		}
-	case norm != nil:
-		in = grow(&b.normed, len(x))
-		if err := e.normRows(in, x, width, norm); err != nil {
-			return err
-		}
+		x = shared
 	}
 	for _, o := range outs {
-		if err := split(e.opt.Threads, o.w.Rows, kernels.TileRows, func(lo, hi int) error {
-			if quantized {
-				e.ops.TernaryInt8(o.y, o.w.Rows, o.w, &b.acts, lo, hi)
-			} else {
-				e.ops.TernaryFloat(o.y, o.w.Rows, o.w, in, n, width, lo, hi)
-			}
-			return nil
-		}); err != nil {
+		in, err := e.input(x, width, o.w.norm)
+		if err != nil {
+			return err
+		}
+		if err := e.multiply(o.y, o.w.Ternary, in); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// input is what matrices multiply: int8 activations, or floats [., width].
+type input struct {
+	acts  *kernels.Acts // nil: floats
+	x     []float32
+	width int
+}
+
+// input prepares x, which it does not change, in the engine's buffers.
+func (e *cpuEngine) input(x []float32, width int, norm *kernels.Norm) (input, error) {
+	b, n := &e.buf, len(x)/width
+	if e.model.Config.ActivationQuant == model.ActivationInt8 {
+		b.acts.Resize(n, width)
+		return input{acts: &b.acts}, split(e.opt.Threads, n, 1, func(lo, hi int) (err error) {
+			for i := lo; i < hi && err == nil; i++ {
+				b.acts.Max[i], err = e.ops.NormQuant(b.acts.Token(i), x[i*width:(i+1)*width], norm)
+			}
+			return err
+		})
+	}
+	if norm == nil {
+		return input{x: x, width: width}, nil
+	}
+	normed := grow(&b.normed, len(x))
+	return input{x: normed, width: width}, e.normRows(normed, x, width, norm)
+}
+
+func (e *cpuEngine) multiply(y []float32, w *kernels.Ternary, in input) error {
+	return split(e.opt.Threads, w.Rows, kernels.TileRows, func(lo, hi int) error {
+		if in.acts != nil {
+			e.ops.TernaryInt8(y, w.Rows, w, in.acts, lo, hi)
+		} else {
+			e.ops.TernaryFloat(y, w.Rows, w, in.x, len(in.x)/in.width, in.width, lo, hi)
+		}
+		return nil
+	})
 }
 
 func (e *cpuEngine) normRows(y, x []float32, width int, norm *kernels.Norm) error {
@@ -417,7 +452,7 @@ func (e *cpuEngine) finish(rows []row, spans []Span, results []Result) error {
 	}
 	logits := grow(&b.finalLogits, n*vocab)
 	if w := e.model.head.Ternary; w != nil {
-		if err := e.project(b.final, hidden, e.model.norm, to{logits, w}); err != nil {
+		if err := e.project(b.final, hidden, e.model.norm, to{logits, projection{Ternary: w}}); err != nil {
 			return fmt.Errorf("head: %w", err)
 		}
 	} else if err := split(e.opt.Threads, vocab, kernels.TileRows, func(lo, hi int) error {

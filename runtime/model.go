@@ -44,7 +44,13 @@ type Model struct {
 type layer struct {
 	attnNorm, qNorm, kNorm, attnSubNorm, postAttnNorm *kernels.Norm
 	mlpNorm, mlpSubNorm, postMLPNorm                  *kernels.Norm
-	q, k, v, o, gate, up, down                        *kernels.Ternary
+	q, k, v, o, gate, up, down                        projection
+}
+
+// projection is a matrix and the norm of its input that is its own, or nil.
+type projection struct {
+	*kernels.Ternary
+	norm *kernels.Norm
 }
 
 // Linear is a matrix that is either ternary or dense.
@@ -233,20 +239,31 @@ func (m *Model) loadTensors() error {
 				}
 			}
 		}
-		for p, to := range map[model.Projection]**kernels.Ternary{
+		for p, to := range map[model.Projection]*projection{
 			model.Q: &l.q, model.K: &l.k, model.V: &l.v, model.O: &l.o, model.Gate: &l.gate, model.Up: &l.up, model.Down: &l.down,
 		} {
-			if *to, err = m.ternary(model.Name(i, model.Role(p), "weight")); err != nil {
+			if *to, err = m.projection(i, p); err != nil {
 				return err
-			}
-			if c.HasBias(p) {
-				if (*to).Bias, err = m.vector(model.Name(i, model.Role(p), "bias")); err != nil {
-					return err
-				}
 			}
 		}
 	}
 	return nil
+}
+
+func (m *Model) projection(layer int, p model.Projection) (out projection, err error) {
+	if out.Ternary, err = m.ternary(model.Name(layer, model.Role(p), "weight")); err != nil {
+		return out, err
+	}
+	if m.Config.HasBias(p) {
+		if out.Bias, err = m.vector(model.Name(layer, model.Role(p), "bias")); err != nil {
+			return out, err
+		}
+	}
+	if m.Config.HasNorm(model.NormProj) {
+		out.norm = &kernels.Norm{Kind: kernels.RMS, Eps: float32(m.Config.ProjNormEps)}
+		out.norm.Weight, err = m.vector(model.Name(layer, model.InNormRole(p), "weight"))
+	}
+	return out, err
 }
 
 func (m *Model) loadNorm(layer int, role model.Role) (*kernels.Norm, error) {
