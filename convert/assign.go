@@ -2,6 +2,7 @@ package convert
 
 import (
 	"fmt"
+	"math"
 	"regexp"
 	"slices"
 	"strings"
@@ -323,7 +324,7 @@ func (a *assignment) leftovers() {
 		switch {
 		case a.used[t.Name]:
 		case rotaryBuffer.MatchString(t.Name):
-			a.plan.Dropped = append(a.plan.Dropped, t)
+			a.rotary(t)
 		case strings.HasSuffix(t.Name, "._quantized_weight_cache") && a.hf.family.name == "tritter":
 			a.plan.Dropped = append(a.plan.Dropped, t) // a buffer of what the weights say
 		case t.Name == a.head+".weight" && a.plan.Config.TiedHead:
@@ -332,6 +333,30 @@ func (a *assignment) leftovers() {
 			a.bad("%s: tensor %s %s %v has no place in a model of this config.json", t.File, t.Name, t.DType, t.Shape)
 		}
 	}
+}
+
+// rotary drops a stored table of RoPE frequencies, if it is the one that the
+// configuration implies. Old tables were computed in half precision at times.
+func (a *assignment) rotary(t *checkpoint.Tensor) {
+	c := &a.plan.Config
+	if !isFloat(t.DType) || !sameShape(t.Shape, []int{c.HeadDim / 2}) {
+		a.bad("%s: tensor %s is %s %v, want %d floats, the RoPE frequencies", t.File, t.Name, t.DType, t.Shape, c.HeadDim/2)
+		return
+	}
+	raw, stored := make([]byte, t.Size), make([]float32, c.HeadDim/2)
+	if _, err := t.ReadAt(raw, 0); err != nil {
+		a.errs = append(a.errs, err)
+		return
+	}
+	widen(stored, raw, t.DType)
+	for i, f := range stored {
+		want := math.Pow(c.Rope.Theta, -2*float64(i)/float64(c.HeadDim))
+		if c.Rope.Type == model.RopeDefault && !(math.Abs(float64(f)/want-1) < 0.01) {
+			a.bad("%s: tensor %s: frequency %d is %v, but rope_theta %g in config.json gives %v; correct rope_theta", t.File, t.Name, i, f, c.Rope.Theta, want)
+			return
+		}
+	}
+	a.plan.Dropped = append(a.plan.Dropped, t)
 }
 
 // tiedCopy drops a head that is stored although it is the embedding, if it is.

@@ -9,6 +9,7 @@ import (
 	"hash"
 	"io"
 	"math"
+	"slices"
 
 	"github.com/tritter-ai/tritter/convert/checkpoint"
 	"github.com/tritter-ai/tritter/format"
@@ -258,6 +259,9 @@ func (d *deriver) unpack(t *Target, sink Sink) (sums sourceSums, err error) {
 					err = d.read(src, row*cols, grown(&buf, (window.hi-row)*cols))
 				}
 			}
+			if err != nil {
+				return
+			}
 			line := buf[(row-window.lo)*cols:][:cols]
 			for c, b := range line {
 				trits[c] = int8(b>>(2*k)&3) - 1
@@ -477,14 +481,22 @@ func (d *deriver) int8Rows(t *Target, sink Sink) (sums sourceSums, err error) {
 // hashTensor returns the SHA-256 of a tensor that is not used.
 func (d *deriver) hashTensor(t *checkpoint.Tensor) (sum [32]byte, err error) {
 	h := sha256.New()
-	_, err = io.Copy(h, io.NewSectionReader(t, 0, t.Size))
+	buf := grown(&d.raw, int(min(chunkBytes, t.Size)))
+	for off := int64(0); off < t.Size; off += int64(len(buf)) {
+		part := buf[:min(int64(len(buf)), t.Size-off)]
+		if err := d.read(t, int(off), part); err != nil {
+			return sum, err
+		}
+		d.progress(int64(len(part)))
+		h.Write(part)
+	}
 	h.Sum(sum[:0])
-	return sum, err
+	return sum, nil
 }
 
 // equal compares two tensors.
 func equal(a, b *checkpoint.Tensor) (bool, error) {
-	if a.DType != b.DType || a.Size != b.Size {
+	if a.DType != b.DType || !slices.Equal(a.Shape, b.Shape) {
 		return false, nil
 	}
 	bufA, bufB := make([]byte, min(chunkBytes, a.Size)), make([]byte, min(chunkBytes, a.Size))

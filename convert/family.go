@@ -118,12 +118,15 @@ func detect(o *object) (*family, error) {
 	if o.err != nil {
 		return nil, o.err
 	}
+	if len(classes) > 1 {
+		return nil, &checkpoint.UnsupportedError{File: "config.json", Offset: noOffset, Field: "architectures", Got: fmt.Sprintf("%q", classes), Want: "one class", Hint: "keep the one that the weights belong to"}
+	}
 	var known []string
 	var other *family // of the same class with another model_type
 	for _, f := range families {
 		byClass := slices.ContainsFunc(f.classes, func(c string) bool { return slices.Contains(classes, c) })
 		byType := slices.Contains(f.modelTypes, modelType)
-		if byClass && (byType || modelType == "") || len(classes) == 0 && byType {
+		if byClass && (byType || modelType == "") || len(classes) == 0 && f.name == modelType {
 			return f, nil
 		}
 		if byClass {

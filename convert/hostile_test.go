@@ -248,6 +248,9 @@ func generation(key, value string) convert.Options {
 
 // configs are what config.json and the files beside it may get wrong.
 var configs = []hostile{
+	{name: "null among eos ids", edit: set("eos_token_id", "[2, null]"), want: []string{"eos_token_id is [2, null]", "without null"}},
+	{name: "two classes", edit: set("architectures", `["BitNetForCausalLM", "LlamaForCausalLM"]`), want: []string{`["BitNetForCausalLM" "LlamaForCausalLM"]`, "want one class", "keep the one"}},
+	{name: "sampling that an option replaces", edit: file("generation_config.json", `{"top_p": 1.5}`), opt: generation("top_p", "0.9")},
 	{name: "missing", edit: remove("config.json"), want: []string{"no config.json", "download it too"}},
 	{name: "not JSON", edit: file("config.json", "hello"), want: []string{"config.json: offset 0", "want one JSON object"}},
 	{name: "empty", edit: file("config.json", ""), want: []string{"config.json: offset 0", "want one JSON object"}},
@@ -319,7 +322,7 @@ var configs = []hostile{
 	{name: "generation_config not JSON", edit: file("generation_config.json", "nope"), want: []string{"generation_config.json", "want one JSON object"}},
 	{name: "generation_config eos", edit: file("generation_config.json", `{"eos_token_id": [1, 99]}`), want: []string{"eos id 99", "want 0 to 19", "--generation"}},
 	{name: "top_p over 1", edit: file("generation_config.json", `{"top_p": 1.5}`), want: []string{"top_p", "1.5", "1]", "--generation"}},
-	{name: "top_p 0", edit: file("generation_config.json", `{"top_p": 0}`), want: []string{"top_p must be greater than 0, got 0", "use temperature 0"}},
+	{name: "top_p 0", edit: file("generation_config.json", `{"top_p": 0}`), want: []string{"top_p must be in (0, 1], got 0", "temperature 0 is greedy"}},
 	{name: "top_k negative", edit: file("generation_config.json", `{"top_k": -1}`), want: []string{"top_k must be at least 0", "got -1", "--generation"}},
 	{name: "top_k float", edit: file("generation_config.json", `{"top_k": 1.5}`), want: []string{"top_k is 1.5", "want an integer"}},
 	{name: "temperature over 2", edit: file("generation_config.json", `{"temperature": 3}`), want: []string{"temperature must be in [0, 2], got 3", "--generation"}},
@@ -333,6 +336,18 @@ var configs = []hostile{
 
 // tensors are what the weights may get wrong.
 var tensors = []hostile{
+	{name: "tied head of another shape", edit: weights(func(t *testing.T, ts map[string]*stored) {
+		ts["lm_head.weight"] = &stored{ts[embed].dtype, []int64{16, 20}, ts[embed].data}
+	}), want: []string{"tie_word_embeddings", "lm_head.weight differs from " + embed}},
+	{name: "frequencies of zero", edit: put("model.rotary_emb.inv_freq", checkpoint.F32, 4), want: []string{"frequency 0 is 0", "gives 1", "correct rope_theta"}},
+	{name: "frequencies of another head", edit: put("model.rotary_emb.inv_freq", checkpoint.F32, 3), want: []string{"F32 [3]", "want 4 floats"}},
+	{name: "frequencies", edit: all(put("model.rotary_emb.inv_freq", checkpoint.F32, 4), pokeFloat("model.rotary_emb.inv_freq", 0, 1), pokeFloat("model.rotary_emb.inv_freq", 1, math.Pow(500000, -0.25)),
+		pokeFloat("model.rotary_emb.inv_freq", 2, math.Pow(500000, -0.5)), pokeFloat("model.rotary_emb.inv_freq", 3, math.Pow(500000, -0.75)))},
+	{name: "logits overflow", dtype: checkpoint.F32, shape: func(s *synth.Shape) { s.Tied = false }, edit: weights(func(t *testing.T, ts map[string]*stored) {
+		for i := 0; i < len(ts["lm_head.weight"].data); i += 4 {
+			binary.LittleEndian.PutUint32(ts["lm_head.weight"].data[i:], math.Float32bits(math.MaxFloat32))
+		}
+	}), want: []string{"self-test: logits", "want a finite number", "--no-self-test"}},
 	{name: "online, packed", storage: synth.Multiply, edit: set("quantization_config.quantization_mode", `"online"`), want: []string{"is packed", `"online"`, "--scale multiply"}},
 	{name: "offline, float", edit: set("quantization_config.quantization_mode", `"offline"`), want: []string{"BF16", `"offline"`, "--rule absmean"}},
 	{name: "packed, no config", storage: synth.Multiply, edit: set("quantization_config", ""), want: []string{"is packed", "no quantization_config", "--scale multiply", "--scale divide"}},
@@ -405,6 +420,8 @@ var tensors = []hostile{
 
 // options are what a command line may get wrong.
 var options = []hostile{
+	{name: "rule spelled otherwise", opt: convert.Options{Rule: "absmean-group=+128"}, want: []string{"absmean-group=+128", "want a multiple of 128"}},
+	{name: "defaults spelled out", opt: convert.Options{Encoding: "trit2", Head: "keep"}},
 	{name: "rule", opt: convert.Options{Rule: "gptq"}, want: []string{`"gptq"`, "want absmean", "absmean-group=N"}},
 	{name: "rule in capitals", opt: convert.Options{Rule: "AbsMean"}, want: []string{`"AbsMean"`, "want absmean"}},
 	{name: "rule without group", opt: convert.Options{Rule: "absmean-group"}, want: []string{`"absmean-group"`, "absmean-group=N"}},

@@ -26,7 +26,7 @@ func parseObject(where string, data []byte) (*object, error) {
 		return fmt.Errorf("%s: offset %d: %s, want one JSON object", where, d.InputOffset(), got)
 	}
 	if tok, err := d.Token(); err != nil || tok != json.Delim('{') {
-		return nil, bad("no {")
+		return nil, bad("begins with " + shorten(data))
 	}
 	for d.More() {
 		key, err := d.Token()
@@ -39,7 +39,7 @@ func parseObject(where string, data []byte) (*object, error) {
 			return nil, bad(err.Error())
 		}
 		if _, twice := o.fields[name]; twice {
-			return nil, bad(fmt.Sprintf("key %q appears twice", name))
+			return nil, fmt.Errorf("%s: offset %d: key %q appears twice, want each key once", where, d.InputOffset(), name)
 		}
 		o.fields[name] = value
 	}
@@ -93,15 +93,30 @@ func (o *object) boolean(key string) (v, ok bool) {
 }
 
 func (o *object) strings(key string) (v []string, ok bool) {
-	ok = o.get(key, "a list of strings", &v)
-	return v, ok
+	return list[string](o, key, "a list of strings")
+}
+
+// list reads a list whose elements are all there: null is not an element.
+func list[T any](o *object, key, want string) (v []T, ok bool) {
+	var elements []*T
+	if !o.get(key, want, &elements) {
+		return nil, false
+	}
+	v = []T{}
+	for _, e := range elements {
+		if e == nil {
+			o.fail("%s is %s, want %s without null", key, shorten(o.fields[key]), want)
+			return nil, false
+		}
+		v = append(v, *e)
+	}
+	return v, true
 }
 
 // integers reads one integer or a list of them.
 func (o *object) integers(key string) (v []int, ok bool) {
 	if raw := bytes.TrimSpace(o.fields[key]); len(raw) > 0 && raw[0] == '[' {
-		ok = o.get(key, "an integer or a list of integers", &v)
-		return v, ok
+		return list[int](o, key, "an integer or a list of integers")
 	}
 	one, ok := o.integer(key)
 	if ok {

@@ -41,6 +41,7 @@ type Options struct {
 	Generation  map[string]string // generation defaults, over those of the checkpoint
 	Tokenizer   string            // a tokenizer.json to use instead of the checkpoint's
 	NoTokenizer bool              // leave the tokenizer out
+	WeightsOnly bool              // plan for Derive: neither tokenizer nor generation defaults are looked at
 	NoSelfTest  bool              // leave the self-test out
 	Workers     int               // 0 is GOMAXPROCS
 }
@@ -100,14 +101,19 @@ func (p *Plan) plan() error {
 	if err := p.planActivations(h); err != nil {
 		return err
 	}
-	if err := p.planTokenizer(); err != nil {
-		return err
+	p.Config.Modalities = []model.Modality{model.Text}
+	if !p.options.WeightsOnly {
+		if err := p.planTokenizer(); err != nil {
+			return err
+		}
 	}
 	if err := p.Config.Validate(); err != nil {
 		return fmt.Errorf("config.json: %w", err)
 	}
-	if err := p.planGeneration(h.eos); err != nil {
-		return err
+	if !p.options.WeightsOnly {
+		if err := p.planGeneration(h.eos); err != nil {
+			return err
+		}
 	}
 	return a.all()
 }
@@ -139,7 +145,6 @@ func (p *Plan) planActivations(h *hfConfig) error {
 }
 
 func (p *Plan) planTokenizer() error {
-	p.Config.Modalities = []model.Modality{model.Text}
 	where := "tokenizer.json"
 	p.Tokenizer = p.dir.Tokenizer
 	if path := p.options.Tokenizer; path != "" {
@@ -223,8 +228,9 @@ func (t *Target) scaleRule() string {
 // of weights. [OptionsFrom] is its inverse.
 func (p *Plan) recorded() map[string]string {
 	out := map[string]string{}
+	defaults := map[string]string{"encoding": format.Trit2.String(), "head": "keep"}
 	for key, value := range map[string]string{"activations": p.options.Activations, "encoding": p.options.Encoding, "head": p.options.Head, "rule": p.options.Rule, "scale": p.options.Scale} {
-		if value != "" {
+		if value != "" && value != defaults[key] {
 			out[key] = value
 		}
 	}

@@ -27,7 +27,7 @@ func ParseRule(s string) (Rule, error) {
 	}
 	if digits, ok := strings.CutPrefix(s, model.RuleAbsMeanGroup+"="); ok {
 		n, err := strconv.Atoi(digits)
-		if err != nil || n < quantize.TileCols || n%quantize.TileCols != 0 || n > model.MaxDim {
+		if err != nil || n < quantize.TileCols || n%quantize.TileCols != 0 || n > model.MaxDim || digits != strconv.Itoa(n) {
 			return Rule{}, fmt.Errorf("rule %q: a group of %q columns, want a multiple of %d, such as absmean-group=128", s, digits, quantize.TileCols)
 		}
 		return Rule{Granularity: format.ScaleGroup, Group: n}, nil

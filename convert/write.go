@@ -3,7 +3,6 @@ package convert
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"math"
 	goruntime "runtime"
@@ -98,6 +97,7 @@ func (p *Plan) Write(ctx context.Context, path string, progress Progress) (*Repo
 	if err != nil {
 		return nil, err
 	}
+	defer w.Abort() // does nothing after Finish
 	report, err := p.write(ctx, w, progress)
 	if err == nil {
 		err = ctx.Err() // the last chance of an interrupt: from here on the file is renamed
@@ -106,7 +106,7 @@ func (p *Plan) Write(ctx context.Context, path string, progress Progress) (*Repo
 		err = w.Finish()
 	}
 	if err != nil {
-		return nil, errors.Join(err, w.Abort())
+		return nil, err
 	}
 	report.Path = path
 	f, err := format.Open(path)
@@ -236,6 +236,12 @@ func (p *Plan) selfTest(ctx context.Context, w *format.Writer) error {
 		return err
 	}
 	return w.SetSection(runtime.SectionSelfTest, data)
+}
+
+// HashTensor returns the SHA-256 of a tensor of the checkpoint.
+func (p *Plan) HashTensor(ctx context.Context, t *checkpoint.Tensor) ([32]byte, error) {
+	d := &deriver{ctx: ctx, progress: func(int64) {}}
+	return d.hashTensor(t)
 }
 
 // SourceTensor returns the tensor of the checkpoint with a name.

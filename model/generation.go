@@ -36,10 +36,9 @@ func (g *Generation) Validate(vocab int) error {
 	}
 	within("temperature", g.Temperature, 0, 2)
 	within("min_p", g.MinP, 0, 1)
-	within("top_p", g.TopP, 0, 1)
 	within("repetition_penalty", g.RepetitionPenalty, 0.01, 100)
-	if g.TopP != nil && *g.TopP == 0 {
-		errs = append(errs, errors.New("top_p must be greater than 0, got 0; use temperature 0 for greedy decoding"))
+	if g.TopP != nil && !(*g.TopP > 0 && *g.TopP <= 1) {
+		errs = append(errs, fmt.Errorf("top_p must be in (0, 1], got %g; 1 turns it off, temperature 0 is greedy", *g.TopP))
 	}
 	if g.TopK != nil && *g.TopK < 0 {
 		errs = append(errs, fmt.Errorf("top_k must be at least 0 (0 is off), got %d", *g.TopK))

@@ -104,7 +104,7 @@ func TestGenerationValidate(t *testing.T) {
 		"eos id 3 is outside the vocabulary, want 0 to 2": {EOS: []int{3}},
 		"eos lists 2 before 1":                            {EOS: []int{2, 1}},
 		"temperature must be in [0, 2], got 2.5":          {Temperature: f(2.5)},
-		"top_p must be greater than 0":                    {TopP: f(0)},
+		"top_p must be in (0, 1], got 0":                  {TopP: f(0)},
 		"min_p must be in [0, 1], got -1":                 {MinP: f(-1)},
 		"repetition_penalty must be in [0.01, 100]":       {RepetitionPenalty: f(0)},
 		"top_k must be at least 0":                        {TopK: n(-1)},

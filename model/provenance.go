@@ -1,5 +1,14 @@
 package model
 
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+)
+
 // Provenance says where a .trit file's tensors came from, exactly enough to
 // derive every byte of them again from the source checkpoint.
 type Provenance struct {
@@ -23,11 +32,32 @@ type SourceTensor struct {
 	Target string  `json:"target"` // tensor name in the .trit file; "" for RuleDropped
 }
 
+// Validate reports everything that is wrong with p by itself.
+func (p *Provenance) Validate() error {
+	var errs []error
+	hexSum := func(what, sum string) {
+		if b, err := hex.DecodeString(sum); err != nil || len(b) != sha256.Size || strings.ToLower(sum) != sum {
+			errs = append(errs, fmt.Errorf("%s is %q, want 64 lower-case hex digits", what, sum))
+		}
+	}
+	hexSum("config_sha256", p.ConfigSHA256)
+	for _, t := range p.Tensors {
+		hexSum("the SHA-256 of source "+t.Name, t.SHA256)
+		if !slices.Contains(rules, t.Rule) {
+			errs = append(errs, fmt.Errorf("source %s has the rule %q, want one of %q", t.Name, t.Rule, rules))
+		}
+		if (t.Rule == RuleDropped) != (t.Target == "") {
+			errs = append(errs, fmt.Errorf("source %s has the rule %q and the target %q: only what is dropped has none", t.Name, t.Rule, t.Target))
+		}
+	}
+	return errors.Join(errs...)
+}
+
 // The rules by which a source tensor becomes a target, as provenance spells them.
 const (
 	RuleAbsMean      = "absmean"       // weights quantized, one scale a tensor
 	RuleAbsMeanRow   = "absmean-row"   // weights quantized, one scale a row
-	RuleAbsMeanGroup = "absmean-group" // weights quantized, one scale a group (options["group"])
+	RuleAbsMeanGroup = "absmean-group" // weights quantized, one scale a group of columns (options["rule"] says how many)
 	RuleThreshold    = "threshold"     // Tritter's rule: the sign beyond the row's mean absolute value
 	RulePacked       = "packed"        // trits kept, unpacked from 4 planes a byte
 	RulePackedRows   = "packed-rows"   // trits kept, unpacked from 4 columns a byte
@@ -39,3 +69,6 @@ const (
 	RuleInt8Row      = "int8-row"      // rounded to int8 with a scale a row
 	RuleDropped      = "dropped"       // not needed: equal to another tensor
 )
+
+var rules = []string{RuleAbsMean, RuleAbsMeanRow, RuleAbsMeanGroup, RuleThreshold, RulePacked, RulePackedRows, RuleScale, RuleInverseScale,
+	RuleCopy, RuleFloat32, RuleScaledBias, RuleInt8Row, RuleDropped}

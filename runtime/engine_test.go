@@ -166,5 +166,5 @@ func TestManifest(t *testing.T) {
 	require.ErrorContains(t, err, "tensor layers.0.attn_normal.weight is a tensor that the config does not imply")
 	require.ErrorContains(t, err, "shape [72 73], want [72 72]")
 	require.ErrorContains(t, err, "encoding trit2, want f32, f16, bf16 or int8")
-	require.Equal(t, format.ClassDirectory, format.ClassOf(err))
+	require.Equal(t, format.ClassConfig, format.ClassOf(err))
 }

@@ -3,6 +3,7 @@ package runtime
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"sync"
 
@@ -109,7 +110,7 @@ func ReadTokenizer(f *format.File, vocab int) (*tokenizer.Tokenizer, error) {
 }
 
 func configError(field string, err error) error {
-	return &format.FormatError{Class: format.ClassConfig, Field: field, Got: err.Error(), Want: "what spec/trit-v1.md says"}
+	return &format.FormatError{Class: format.ClassConfig, Field: field, Got: "refused: " + err.Error(), Want: "a section that spec/trit-v1.md allows"}
 }
 
 // CheckManifest holds the directory of a file to what its config implies: every
@@ -122,7 +123,11 @@ func CheckManifest(c *model.Config, h *format.Header) error {
 	}
 	var errs []error
 	bad := func(name, got, want string) {
-		errs = append(errs, &format.FormatError{Class: format.ClassDirectory, Field: "tensor " + name, Got: got, Want: want})
+		e := &format.FormatError{Class: format.ClassConfig, Field: "tensor " + name, Got: got, Want: want}
+		if i := slices.IndexFunc(h.Tensors, func(t format.TensorInfo) bool { return t.Name == name }); i >= 0 {
+			e.Offset = format.PreludeSize + int64(i)*format.TensorRecordSize
+		}
+		errs = append(errs, e)
 	}
 	for _, t := range c.Manifest() {
 		info, ok := have[t.Name]

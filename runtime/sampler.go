@@ -98,10 +98,10 @@ func (s *Sampling) Sample(logits []float32, seen map[int]bool, position int) (in
 			best = id
 		}
 	}
-	if s.Temperature == 0 {
+	temperature := float32(s.Temperature)
+	if temperature == 0 {
 		return best, nil
 	}
-	temperature := float32(s.Temperature)
 	for id := range logits {
 		logits[id] /= temperature
 	}

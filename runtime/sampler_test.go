@@ -49,13 +49,13 @@ func sampleSlowly(s *Sampling, logits []float32, seen map[int]bool, position int
 				l *= p
 			}
 		}
-		if s.Temperature != 0 {
+		if float32(s.Temperature) != 0 {
 			l /= float32(s.Temperature)
 		}
 		tokens[id] = token{id: id, l: l}
 	}
 	slices.SortStableFunc(tokens, func(a, b token) int { return cmp.Compare(b.l, a.l) })
-	if s.Temperature == 0 {
+	if float32(s.Temperature) == 0 {
 		return tokens[0].id
 	}
 	top := tokens[0].l
@@ -120,10 +120,10 @@ func TestSampleEqualsTheSpecification(t *testing.T) {
 			seen[id] = true
 		}
 		s := &Sampling{
-			Temperature:       rapid.SampledFrom([]float64{0, 0.01, 0.7, 1, 2}).Draw(t, "temperature"),
+			Temperature:       rapid.SampledFrom([]float64{0, 1e-50, 0.01, 0.7, 1, 2}).Draw(t, "temperature"),
 			TopP:              rapid.SampledFrom([]float64{1e-9, 0.1, 0.9, 0.999999999999, 1}).Draw(t, "top_p"),
 			TopK:              rapid.SampledFrom([]int{0, 1, 5, 1000}).Draw(t, "top_k"),
-			MinP:              rapid.SampledFrom([]float64{0, 0.01, 0.5, 1}).Draw(t, "min_p"),
+			MinP:              rapid.SampledFrom([]float64{0, 1e-50, 0.01, 0.5, 1}).Draw(t, "min_p"),
 			RepetitionPenalty: rapid.SampledFrom([]float64{1, 1.3, 0.5}).Draw(t, "penalty"),
 			Seed:              rapid.Uint64().Draw(t, "seed"),
 		}

@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"github.com/tritter-ai/tritter/format"
+	"github.com/tritter-ai/tritter/quantize"
 	"github.com/tritter-ai/tritter/tokenizer"
 )
 
@@ -79,6 +80,9 @@ func greatestLogits(ctx context.Context, e Engine, prompt []int, n int) ([]SelfT
 		return nil, fmt.Errorf("self-test: %w", err)
 	}
 	logits := results[0].Logits
+	if err := quantize.CheckFinite(logits); err != nil {
+		return nil, fmt.Errorf("self-test: logits: %w", err)
+	}
 	ids := make([]int, len(logits))
 	for i := range ids {
 		ids[i] = i
@@ -100,18 +104,45 @@ func ReadSelfTest(f *format.File, vocab, maxPosition int) (*SelfTest, error) {
 	if err := f.DecodeSection(SectionSelfTest, s); err != nil {
 		return nil, err
 	}
-	if n := len(s.Prompt); n == 0 || n > maxPosition {
-		return nil, configError("section self-test", fmt.Errorf("a prompt of %d ids, want 1 to %d", n, maxPosition))
-	}
-	if n := len(s.Logits); n == 0 || n > vocab {
-		return nil, configError("section self-test", fmt.Errorf("%d logits, want 1 to %d", n, vocab))
-	}
-	for _, id := range s.Prompt {
-		if id < 0 || id >= vocab {
-			return nil, configError("section self-test", fmt.Errorf("prompt id %d, want 0 to %d", id, vocab-1))
-		}
+	if err := s.validate(vocab, maxPosition); err != nil {
+		return nil, configError("section self-test", err)
 	}
 	return s, nil
+}
+
+// validate reports everything in s that spec/trit-v1.md, section 10, excludes.
+func (s *SelfTest) validate(vocab, maxPosition int) error {
+	var errs []error
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	inVocab := func(what string, ids []int) {
+		for _, id := range ids {
+			if id < 0 || id >= vocab {
+				bad("%s id %d, want 0 to %d", what, id, vocab-1)
+			}
+		}
+	}
+	if n := len(s.Prompt); n == 0 || n > maxPosition {
+		bad("a prompt of %d ids, want 1 to %d", n, maxPosition)
+	}
+	inVocab("prompt", s.Prompt)
+	for _, t := range s.Texts {
+		inVocab("text", t.IDs)
+	}
+	if n := len(s.Logits); n == 0 || n > vocab {
+		bad("%d logits, want 1 to %d", n, vocab)
+	}
+	for i, l := range s.Logits {
+		inVocab("logit", []int{l.ID})
+		v := math.Float32frombits(l.Bits)
+		if quantize.CheckFinite([]float32{v}) != nil {
+			bad("logit %d is %v, want a finite number", i, v)
+		} else if i > 0 {
+			if before := math.Float32frombits(s.Logits[i-1].Bits); before < v || before == v && s.Logits[i-1].ID >= l.ID {
+				bad("logit %d (id %d, %v) stands after id %d, %v; want descending logits, equal ones by ascending id", i, l.ID, v, s.Logits[i-1].ID, before)
+			}
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // Check holds an engine, and a tokenizer where there is one, to the self-test:

@@ -215,6 +215,10 @@ func (v *verifier) checkConfig() (string, error) {
 	} else {
 		v.manifest = true
 	}
+	v.selfTest, err = runtime.ReadSelfTest(v.file, c.VocabSize, c.MaxPositionEmbeddings)
+	if err != nil && !errors.Is(err, format.ErrNoSection) {
+		v.find("config", err)
+	}
 	_, err = runtime.ReadGeneration(v.file, c.VocabSize)
 	return fmt.Sprintf("%d layers, hidden size %d; the tensors are those that it implies", c.NumLayers, c.HiddenSize), err
 }
@@ -229,17 +233,17 @@ func (v *verifier) checkTokenizer() (string, error) {
 	t, err := runtime.ReadTokenizer(v.file, v.config.VocabSize)
 	switch {
 	case errors.Is(err, runtime.ErrNoTokenizer):
+		if v.selfTest != nil && len(v.selfTest.Texts) > 0 {
+			v.find("tokenizer", v.selfTest.CheckTexts(nil))
+			return "", nil
+		}
 		return "the file holds no tokenizer", errSkipped
 	case err != nil:
 		return "", &format.FormatError{Class: format.ClassTokenizer, Field: "section tokenizer", Got: err.Error(), Want: "a tokenizer.json that can be used"}
 	}
 	v.tokenizer = t
-	v.selfTest, err = runtime.ReadSelfTest(v.file, v.config.VocabSize, v.config.MaxPositionEmbeddings)
-	if errors.Is(err, format.ErrNoSection) {
+	if v.selfTest == nil {
 		return "the file has no self-test with samples", nil
-	}
-	if err != nil {
-		return "", err
 	}
 	if err := v.selfTest.CheckTexts(t); err != nil {
 		v.find("tokenizer", err)
@@ -272,12 +276,8 @@ func (v *verifier) checkSelfTest() (string, error) {
 	case !v.manifest:
 		return "the model cannot be loaded", errSkipped
 	}
-	test, err := runtime.ReadSelfTest(v.file, v.config.VocabSize, v.config.MaxPositionEmbeddings)
-	if errors.Is(err, format.ErrNoSection) {
-		return "the file has no self-test", errSkipped
-	}
-	if err != nil {
-		return "", err
+	if v.selfTest == nil {
+		return "the file has no self-test that can be used", errSkipped
 	}
 	m, err := runtime.LoadModel(v.file)
 	if err != nil {
@@ -289,11 +289,11 @@ func (v *verifier) checkSelfTest() (string, error) {
 	}
 	defer e.Close()
 	v.progress("self-test", 0, 0)
-	if err := test.Check(v.ctx, e, v.tokenizer); err != nil {
+	if err := v.selfTest.Check(v.ctx, e, v.tokenizer); err != nil {
 		if v.ctx.Err() != nil {
 			return "", v.ctx.Err()
 		}
 		v.find("self-test", err)
 	}
-	return fmt.Sprintf("%d logits to the bit on %s", len(test.Logits), e.Name()), nil
+	return fmt.Sprintf("%d logits to the bit on %s", len(v.selfTest.Logits), e.Name()), nil
 }

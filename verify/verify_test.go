@@ -157,9 +157,9 @@ func TestFindings(t *testing.T) {
 		"an eos id outside the vocabulary": {"generation", replace(`[2]`, `[99]`), "config", "eos id 99"},
 		"no config":                        {"generation", replace(`"eos"`, `"oes"`), "config", "without the key"},
 		"provenance of another tensor":     {"provenance", replace(`"target":"layers.0.q.weight"`, `"target":"layers.0.x.weight"`), "provenance", "layers.0.x.weight"},
-		"a hash that is none":              {"provenance", replace(`"sha256":"`, `"sha256":"x`), "provenance", "want 64 hex digits"},
+		"a hash that is none":              {"provenance", replace(`"sha256":"`, `"sha256":"x`), "provenance", "want 64 lower-case hex digits"},
 		"another logit":                    {"self-test", replace(`"bits":1`, `"bits":2`), "self-test", "logit 0 in order"},
-		"a prompt outside the vocabulary":  {"self-test", replace(`"prompt":[1,`, `"prompt":[20,`), "self-test", "prompt id 20"},
+		"a prompt outside the vocabulary":  {"self-test", replace(`"prompt":[1,`, `"prompt":[20,`), "config", "prompt id 20"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := check(t, rewrite(t, path, map[string]func([]byte) []byte{c.section: c.change}), Options{Run: true})

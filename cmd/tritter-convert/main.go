@@ -102,7 +102,7 @@ func (c *command) output() (string, error) {
 	}
 	defer f.Close()
 	head := make([]byte, len(format.Magic))
-	if _, err := io.ReadFull(f, head); err == nil && !bytes.Equal(head, []byte(format.Magic)) {
+	if _, err := io.ReadFull(f, head); err != nil || !bytes.Equal(head, []byte(format.Magic)) {
 		return "", fmt.Errorf("%s exists and is not a .trit file; choose another name with -o, or pass --force", path)
 	}
 	return path, nil

@@ -31,7 +31,7 @@ func (c *command) Run(ctx context.Context) error {
 	progress := cli.NewProgress(c.Quiet || c.JSON)
 	report, err := verify.File(ctx, c.File, verify.Options{Run: c.Engines, Source: c.Source, Workers: c.Workers}, progress.Update)
 	progress.Close()
-	if err != nil {
+	if err != nil && report.OK() {
 		return err
 	}
 	if c.JSON {
@@ -43,8 +43,8 @@ func (c *command) Run(ctx context.Context) error {
 	} else {
 		c.print(report)
 	}
-	if !report.OK() {
-		return &cli.Exit{Code: cli.ExitFinding}
+	if !report.OK() { // findings count more than a check that could not be done
+		return &cli.Exit{Code: cli.ExitFinding, Err: err}
 	}
 	return nil
 }
