@@ -43,8 +43,8 @@ func (g *Generation) Validate(vocab int) error {
 	if g.TopK != nil && *g.TopK < 0 {
 		errs = append(errs, fmt.Errorf("top_k must be at least 0 (0 is off), got %d", *g.TopK))
 	}
-	if g.MaxNewTokens != nil && *g.MaxNewTokens < 0 {
-		errs = append(errs, fmt.Errorf("max_new_tokens must be at least 0, got %d", *g.MaxNewTokens))
+	if g.MaxNewTokens != nil && *g.MaxNewTokens < 1 {
+		errs = append(errs, fmt.Errorf("max_new_tokens must be at least 1, got %d", *g.MaxNewTokens))
 	}
 	if g.Modality != nil {
 		oneOf(&errs, "modality", *g.Modality, Text, Code, Image, Audio)

@@ -108,7 +108,7 @@ func TestGenerationValidate(t *testing.T) {
 		"min_p must be in [0, 1], got -1":                 {MinP: f(-1)},
 		"repetition_penalty must be in [0.01, 100]":       {RepetitionPenalty: f(0)},
 		"top_k must be at least 0":                        {TopK: n(-1)},
-		"max_new_tokens must be at least 0":               {MaxNewTokens: n(-1)},
+		"max_new_tokens must be at least 1":               {MaxNewTokens: n(0)},
 		`modality is "video"`:                             {Modality: &modality},
 	} {
 		require.ErrorContains(t, g.Validate(3), want)
