@@ -95,7 +95,7 @@ func (a *assignment) all() error {
 		case t.Role == model.RoleHead:
 			base = a.head
 		case t.Layer != model.NoLayer:
-			base = fmt.Sprintf("%slayers.%d.%s", a.prefix, t.Layer, a.hf.family.names[t.Role])
+			base = fmt.Sprintf("%slayers.%d.%s", a.prefix, t.Layer, a.hf.family.roleName(t.Role))
 		}
 		a.assign(t, base)
 	}
@@ -205,11 +205,34 @@ func (a *assignment) matrix(t model.Tensor, base string) {
 		return
 	}
 	src := a.float(base+".weight", t.Shape)
-	if src == nil || !a.mayQuantize(src) {
+	if src == nil {
+		return
+	}
+	if !a.hf.masters {
+		if granularity, group, err := ternaryValues(src); err != nil {
+			a.errs = append(a.errs, err)
+			return
+		} else if granularity != format.ScaleNone {
+			a.values(t, src, granularity, group)
+			return
+		}
+	}
+	if !a.mayQuantize(src) {
 		return
 	}
 	a.add(Target{Source: src, Rule: a.rule.name(), Spec: format.TensorSpec{Name: t.Name, Encoding: a.encoding, Rule: format.AbsMean,
 		Granularity: a.rule.Granularity, Group: a.rule.Group, Dims: t.Shape}})
+}
+
+// values assigns floats that are trit x scale already: they are kept, whatever
+// their scales, and never rounded again.
+func (a *assignment) values(t model.Tensor, src *checkpoint.Tensor, granularity format.Granularity, group int) {
+	if a.plan.options.Rule != "" {
+		a.bad("%s: the values of tensor %s are trits times a scale already and are kept as they are; leave out --rule", src.File, src.Name)
+		return
+	}
+	a.add(Target{Source: src, Rule: model.RuleValues, Spec: format.TensorSpec{Name: t.Name, Encoding: a.encoding, Rule: format.Verbatim,
+		Granularity: granularity, Group: group, Dims: t.Shape}})
 }
 
 // mayQuantize reports whether float weights may be rounded to trits, once: the

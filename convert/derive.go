@@ -60,6 +60,8 @@ func (d *deriver) derive(t *Target, sink Sink) (sums sourceSums, err error) {
 		sums, err = d.absMean(t, sink)
 	case model.RuleThreshold:
 		sums, err = d.threshold(t, sink)
+	case model.RuleValues:
+		sums, err = d.values(t, sink)
 	case model.RulePacked:
 		sums, err = d.unpack(t, sink)
 	case model.RulePackedRows:

@@ -49,6 +49,14 @@ var tritterNames = map[model.Role]string{
 	"gate": "mlp.gate_proj", "up": "mlp.up_proj", "down": "mlp.down_proj", "post_mlp_norm": "post_mlp_layernorm",
 }
 
+// roleName returns what a tensor of a block is called, without its layer.
+func (f *family) roleName(role model.Role) string {
+	if p, ok := strings.CutSuffix(string(role), "_in_norm"); ok {
+		return f.names[model.Role(p)] + ".rms_norm" // transformers' use_rms_norm
+	}
+	return f.names[role]
+}
+
 func with(base, more map[model.Role]string) map[model.Role]string {
 	out := map[model.Role]string{}
 	for _, m := range []map[model.Role]string{base, more} {

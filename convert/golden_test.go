@@ -47,7 +47,7 @@ func openEngine(t *testing.T, path string) runtime.Engine {
 	return e
 }
 
-func forward(t *testing.T, e runtime.Engine, ids []int, want runtime.Want) []float32 {
+func forward(t *testing.T, e runtime.Engine, ids []int, want runtime.Positions) []float32 {
 	t.Helper()
 	seq := e.NewSequence()
 	defer seq.Close()
@@ -161,6 +161,13 @@ func TestAgainstTransformers(t *testing.T) {
 		{name: "bitnet-packed-made", dir: "made-bitnet-packed"},
 		{name: "llama-packed-made", dir: "made-llama-packed"},
 		{name: "llama-dense-made", dir: "made-llama-dense", opt: convert.Options{Rule: "absmean-row"}, exact: true},
+		{name: "rmsnorm-online", dir: "made-rmsnorm-online"},
+		{name: "rmsnorm-packed", dir: "made-rmsnorm-packed"},
+		{name: "1bitllm", dir: "made-1bitllm"},
+		{name: "trilm", dir: "made-trilm", exact: true},
+		{name: "qwen2", dir: "made-qwen2", opt: convert.Options{Rule: "absmean-row"}, exact: true},
+		{name: "qwen3", dir: "made-qwen3", opt: convert.Options{Rule: "absmean-row"}, exact: true},
+		{name: "mistral", dir: "made-mistral", opt: convert.Options{Rule: "absmean-row"}, exact: true},
 		{name: "llama-dense-absmean", dir: "llama-dense-sharded", want: "expected-absmean-per-tensor", opt: convert.Options{Rule: "absmean"}, exact: true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -181,7 +188,7 @@ func TestAgainstTransformers(t *testing.T) {
 			}
 			for _, p := range exp.Prompts {
 				want := readNPY(t, filepath.Join(golden, p.Logits))
-				got := forward(t, e, p.IDs, runtime.WantAll)
+				got := forward(t, e, p.IDs, runtime.PositionAll)
 				require.Len(t, want, len(p.IDs))
 				for i, row := range want {
 					positions++
@@ -190,7 +197,7 @@ func TestAgainstTransformers(t *testing.T) {
 					}
 				}
 				// Teacher-forced, so that one undecided step does not spoil the rest.
-				all := forward(t, e, append(append([]int{}, p.IDs...), p.Greedy...), runtime.WantAll)
+				all := forward(t, e, append(append([]int{}, p.IDs...), p.Greedy...), runtime.PositionAll)
 				limit := spread(want[len(want)-1]) / 10
 				for i, id := range p.Greedy {
 					if p.Margin[i] > limit {
@@ -202,7 +209,7 @@ func TestAgainstTransformers(t *testing.T) {
 			}
 			require.GreaterOrEqual(t, 10*close, 9*positions, "%d of %d positions", close, positions)
 			require.NotZero(t, steps)
-			long := forward(t, e, exp.Long.IDs, runtime.WantAll)
+			long := forward(t, e, exp.Long.IDs, runtime.PositionAll)
 			for i, row := range readNPY(t, filepath.Join(golden, exp.Long.Logits)) {
 				at := len(exp.Long.IDs) - 4 + i
 				check(long[at*vocab:(at+1)*vocab], row)
@@ -227,7 +234,7 @@ func TestDemo(t *testing.T) {
 	readJSON(t, "../testdata/demo/expected.json", &exp)
 	steps := 0
 	for _, s := range exp.Samples {
-		logits := forward(t, e, append(append([]int{}, s.IDs...), s.Greedy...), runtime.WantAll)
+		logits := forward(t, e, append(append([]int{}, s.IDs...), s.Greedy...), runtime.PositionAll)
 		for i, id := range s.Greedy {
 			if s.Margin[i] > 0.5 {
 				at := len(s.IDs) - 1 + i
@@ -237,7 +244,7 @@ func TestDemo(t *testing.T) {
 		}
 	}
 	require.Equal(t, 489, steps)
-	first := forward(t, e, exp.Samples[0].IDs, runtime.WantAll)
+	first := forward(t, e, exp.Samples[0].IDs, runtime.PositionAll)
 	for i, row := range readNPY(t, "../testdata/demo/logits0.npy") {
 		require.Greater(t, compare(first[i*vocab:(i+1)*vocab], row).cosine, 0.999)
 	}

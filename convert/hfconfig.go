@@ -288,8 +288,13 @@ func (h *hfConfig) readQuantization(o *object) {
 		q.fail("quantization_mode is %q, want \"online\" or \"offline\"", m)
 	}
 	h.masters = h.quant.linearClass == "autobitlinear" && h.quant.mode == "online"
+	eps, hasEps := q.number("rms_norm_eps") // of the norms inside the linear layers only
 	if on, _ := q.boolean("use_rms_norm"); on {
-		refuse("use_rms_norm", "true", "false", "norms inside the linear layers are not supported yet")
+		if h.config.ProjNormEps = eps; !hasEps {
+			h.config.ProjNormEps = 1e-6 // BitNetQuantConfig's default
+		}
+		h.config.Norms = append(slices.Clone(h.config.Norms), model.NormProj)
+		slices.Sort(h.config.Norms)
 	}
 	if names, ok := q.strings("modules_to_not_convert"); ok {
 		for _, name := range names {
@@ -298,7 +303,6 @@ func (h *hfConfig) readQuantization(o *object) {
 			}
 		}
 	}
-	q.number("rms_norm_eps") // belongs to use_rms_norm
 	if unknown := q.rest(); len(unknown) > 0 {
 		h.warn("quantization_config has keys that this converter does not know and ignores: %s", strings.Join(unknown, ", "))
 	}

@@ -172,7 +172,7 @@ func (p *Plan) planTokenizer() error {
 	}
 	t, err := tokenizer.Parse(p.Tokenizer)
 	if err != nil {
-		return fmt.Errorf("%s: %w; --no-tokenizer converts without it", where, err)
+		return fmt.Errorf("%w; --no-tokenizer converts without it", err)
 	}
 	if n := t.VocabSize(); n > p.Config.VocabSize {
 		return fmt.Errorf("%s: ids up to %d, but vocab_size in config.json is %d: the tokenizer belongs to another model, or vocab_size is wrong", where, n-1, p.Config.VocabSize)

@@ -59,6 +59,7 @@ const (
 	RuleAbsMeanRow   = "absmean-row"   // weights quantized, one scale a row
 	RuleAbsMeanGroup = "absmean-group" // weights quantized, one scale a group of columns (options["rule"] says how many)
 	RuleThreshold    = "threshold"     // Tritter's rule: the sign beyond the row's mean absolute value
+	RuleValues       = "values"        // trits and scales found in floats that are trit x scale, one magnitude a row or group
 	RulePacked       = "packed"        // trits kept, unpacked from 4 planes a byte
 	RulePackedRows   = "packed-rows"   // trits kept, unpacked from 4 columns a byte
 	RuleScale        = "scale"         // the multiplying scale of packed trits
@@ -70,5 +71,5 @@ const (
 	RuleDropped      = "dropped"       // not needed: equal to another tensor
 )
 
-var rules = []string{RuleAbsMean, RuleAbsMeanRow, RuleAbsMeanGroup, RuleThreshold, RulePacked, RulePackedRows, RuleScale, RuleInverseScale,
+var rules = []string{RuleAbsMean, RuleAbsMeanRow, RuleAbsMeanGroup, RuleThreshold, RuleValues, RulePacked, RulePackedRows, RuleScale, RuleInverseScale,
 	RuleCopy, RuleFloat32, RuleScaledBias, RuleInt8Row, RuleDropped}

@@ -40,20 +40,19 @@ type row struct {
 
 // buffers hold the activations of one batch. Matrices are [row, width].
 type buffers struct {
-	x, tmp       []float32 // residual stream, output of o and down: [., hidden]
-	normed       []float32 // input of a matrix with float activations
-	shared       []float32 // output of a norm that is followed by norms inside the projections
-	acts         kernels.Acts
-	q, att       []float32 // [., heads x headDim]
-	k, v         []float32 // [., kvHeads x headDim]
-	gate, up     []float32 // [., intermediate]
-	cos, sin     []float32 // [., headDim/2]
-	final        []float32 // rows whose hidden state or logits are wanted: [., hidden]
-	finalHidden  []float32
-	finalLogits  []float32
-	attnScratch  sync.Pool
-	pageTables   map[*sequence][]*kernels.Page
-	finalTargets []row
+	x, tmp      []float32 // residual stream, output of o and down: [., hidden]
+	normed      []float32 // input of a matrix with float activations
+	shared      []float32 // output of a norm that is followed by norms inside the projections
+	acts        kernels.Acts
+	q, att      []float32 // [., heads x headDim]
+	k, v        []float32 // [., kvHeads x headDim]
+	gate, up    []float32 // [., intermediate]
+	cos, sin    []float32 // [., headDim/2]
+	final       []float32 // rows whose hidden state or logits are wanted: [., hidden]
+	targets     []target
+	logits      []float32 // [., vocab]
+	attnScratch sync.Pool
+	pageTables  map[*sequence][]*kernels.Page
 }
 
 // NewCPU returns the engine that computes m on the CPU.
@@ -116,16 +115,8 @@ func (e *cpuEngine) Forward(ctx context.Context, spans []Span) ([]Result, error)
 		for at := range n {
 			e.rows = append(e.rows, row{seq: seq, pos: seq.len + at, span: i, at: at})
 		}
-		wanted := min(1, n)
-		if sp.Logits == WantAll {
-			wanted = n
-		}
-		if sp.Logits != WantNone {
-			results[i].Logits = make([]float32, wanted*c.VocabSize)
-		}
-		if sp.Hidden {
-			results[i].Hidden = make([]float32, wanted*c.HiddenSize)
-		}
+		results[i].Logits = make([]float32, sp.Logits.count(n)*c.VocabSize)
+		results[i].Hidden = make([]float32, sp.Hidden.count(n)*c.HiddenSize)
 	}
 	clear(e.buf.pageTables)
 	for i := range spans {
@@ -430,48 +421,61 @@ func (e *cpuEngine) attend(rows []row, att, q []float32) error {
 
 // finish computes the hidden states and logits that the spans want.
 func (e *cpuEngine) finish(rows []row, spans []Span, results []Result) error {
-	c, b := &e.model.Config, &e.buf
-	hidden, vocab := c.HiddenSize, c.VocabSize
-	b.finalTargets = b.finalTargets[:0]
-	b.final = b.final[:0]
-	for i, r := range rows {
-		sp := &spans[r.span]
-		last := r.at == spanLen(sp, hidden)-1
-		if sp.Logits == WantAll || last && (sp.Logits == WantLast || sp.Hidden) {
-			b.final = append(b.final, b.x[i*hidden:(i+1)*hidden]...)
-			b.finalTargets = append(b.finalTargets, r)
-		}
+	hidden, vocab := e.model.Config.HiddenSize, e.model.Config.VocabSize
+	states, targets, err := e.final(rows, spans, func(sp *Span) Positions { return sp.Hidden })
+	if err != nil {
+		return err
 	}
-	n := len(b.finalTargets)
-	if n == 0 {
-		return nil
+	for i, t := range targets {
+		copy(results[t.span].Hidden[t.at*hidden:], states[i*hidden:(i+1)*hidden])
 	}
-	states := grow(&b.finalHidden, n*hidden)
-	if err := e.normRows(states, b.final, hidden, e.model.norm); err != nil {
-		return fmt.Errorf("final norm: %w", err)
+	if states, targets, err = e.final(rows, spans, func(sp *Span) Positions { return sp.Logits }); err != nil || len(targets) == 0 {
+		return err
 	}
-	logits := grow(&b.finalLogits, n*vocab)
+	logits := grow(&e.buf.logits, len(targets)*vocab)
 	if w := e.model.head.Ternary; w != nil {
-		if err := e.project(b.final, hidden, e.model.norm, to{logits, projection{Ternary: w}}); err != nil {
-			return fmt.Errorf("head: %w", err)
-		}
-	} else if err := split(e.opt.Threads, vocab, kernels.TileRows, func(lo, hi int) error {
-		e.ops.Dense(logits, vocab, e.model.head.Dense, states, n, hidden, lo, hi)
-		return nil
-	}); err != nil {
+		err = e.project(states, hidden, nil, to{logits, projection{Ternary: w}})
+	} else {
+		err = split(e.opt.Threads, vocab, kernels.TileRows, func(lo, hi int) error {
+			e.ops.Dense(logits, vocab, e.model.head.Dense, states, len(targets), hidden, lo, hi)
+			return nil
+		})
+	}
+	if err != nil {
 		return fmt.Errorf("head: %w", err)
 	}
-	for i, r := range b.finalTargets {
-		at := 0
-		if spans[r.span].Logits == WantAll {
-			at = r.at
-		}
-		if res := &results[r.span]; res.Logits != nil {
-			copy(res.Logits[at*vocab:], logits[i*vocab:(i+1)*vocab])
-		}
-		if res := &results[r.span]; res.Hidden != nil {
-			copy(res.Hidden[at*hidden:], states[i*hidden:(i+1)*hidden])
-		}
+	for i, t := range targets {
+		copy(results[t.span].Logits[t.at*vocab:], logits[i*vocab:(i+1)*vocab])
 	}
 	return nil
+}
+
+// target is a row of a result.
+type target struct{ span, at int }
+
+// final returns the hidden states after the final norm of the rows whose spans
+// want them, and where they go.
+func (e *cpuEngine) final(rows []row, spans []Span, wanted func(*Span) Positions) ([]float32, []target, error) {
+	hidden, b := e.model.Config.HiddenSize, &e.buf
+	b.final, b.targets = b.final[:0], b.targets[:0]
+	for i, r := range rows {
+		sp := &spans[r.span]
+		t := target{span: r.span}
+		switch wanted(sp) {
+		case PositionAll:
+			t.at = r.at
+		case PositionLast:
+			if r.at != spanLen(sp, hidden)-1 {
+				continue
+			}
+		default:
+			continue
+		}
+		b.final = append(b.final, b.x[i*hidden:(i+1)*hidden]...)
+		b.targets = append(b.targets, t)
+	}
+	if err := e.normRows(b.final, b.final, hidden, e.model.norm); err != nil {
+		return nil, nil, fmt.Errorf("final norm: %w", err)
+	}
+	return b.final, b.targets, nil
 }

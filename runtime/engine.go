@@ -40,15 +40,26 @@ type Sequence interface {
 	Close()
 }
 
-// Want says for which positions of a span logits are returned.
-type Want uint8
+// Positions says for which positions of a span something is returned.
+type Positions uint8
 
-// The choices of Want.
+// The choices of Positions.
 const (
-	WantNone Want = iota
-	WantLast
-	WantAll
+	PositionNone Positions = iota
+	PositionLast
+	PositionAll
 )
+
+// count returns how many of n positions are meant.
+func (p Positions) count(n int) int {
+	switch p {
+	case PositionAll:
+		return n
+	case PositionLast:
+		return 1
+	}
+	return 0
+}
 
 // Span is a stretch of positions appended to one sequence: either Tokens or
 // Embeddings.
@@ -56,14 +67,14 @@ type Span struct {
 	Seq        Sequence
 	Tokens     []int
 	Embeddings []float32 // [n, hidden], in place of looking tokens up
-	Logits     Want
-	Hidden     bool // also return the hidden states after the final norm
+	Logits     Positions // logits to return
+	Hidden     Positions // hidden states after the final norm to return
 }
 
 // Result is what Forward returns for one span. The caller owns it.
 type Result struct {
 	Logits []float32 // [n, vocab]: n is 0, 1 or the span's length, as wanted
-	Hidden []float32 // [n, hidden] of the same positions (of the last one for WantNone)
+	Hidden []float32 // [n, hidden], likewise
 }
 
 // Request asks for a continuation.

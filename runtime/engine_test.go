@@ -21,7 +21,7 @@ func TestLogitsDoNotDependOnSplitting(t *testing.T) {
 			tokens := ids(150, vocab, 1)
 			one := engine(t, m, runtime.Options{Threads: 1})
 			seq := one.NewSequence()
-			want := forward(t, one, runtime.Span{Seq: seq, Tokens: tokens, Logits: runtime.WantAll})[0].Logits
+			want := forward(t, one, runtime.Span{Seq: seq, Tokens: tokens, Logits: runtime.PositionAll})[0].Logits
 			require.Len(t, want, len(tokens)*vocab)
 			require.Equal(t, len(tokens), seq.Len())
 
@@ -32,7 +32,7 @@ func TestLogitsDoNotDependOnSplitting(t *testing.T) {
 					var got []float32
 					for lo := 0; lo < len(tokens); lo += step {
 						part := tokens[lo:min(lo+step, len(tokens))]
-						got = append(got, forward(t, e, runtime.Span{Seq: s, Tokens: part, Logits: runtime.WantAll})[0].Logits...)
+						got = append(got, forward(t, e, runtime.Span{Seq: s, Tokens: part, Logits: runtime.PositionAll})[0].Logits...)
 					}
 					require.Equal(t, want, got, "%d threads, steps of %d", threads, step)
 					s.Close()
@@ -44,26 +44,26 @@ func TestLogitsDoNotDependOnSplitting(t *testing.T) {
 			a, b, c := e.NewSequence(), e.NewSequence(), e.NewSequence()
 			forward(t, e, runtime.Span{Seq: b, Tokens: ids(70, vocab, 2)})
 			r := forward(t, e,
-				runtime.Span{Seq: c, Tokens: ids(5, vocab, 3), Logits: runtime.WantLast},
-				runtime.Span{Seq: a, Tokens: tokens[:100], Logits: runtime.WantLast},
+				runtime.Span{Seq: c, Tokens: ids(5, vocab, 3), Logits: runtime.PositionLast},
+				runtime.Span{Seq: a, Tokens: tokens[:100], Logits: runtime.PositionLast},
 				runtime.Span{Seq: b, Tokens: ids(90, vocab, 4)})
 			require.Equal(t, want[99*vocab:100*vocab], r[1].Logits)
 			require.Len(t, r[0].Logits, vocab)
-			require.Nil(t, r[2].Logits)
+			require.Empty(t, r[2].Logits)
 
 			// Forks share pages until they part, in both directions.
 			for _, at := range []int{100, 64, 33} {
 				a.Truncate(at)
 				f := a.Fork()
 				forward(t, e, runtime.Span{Seq: a, Tokens: ids(40, vocab, 5)})
-				r = forward(t, e, runtime.Span{Seq: f, Tokens: tokens[at:], Logits: runtime.WantLast})
+				r = forward(t, e, runtime.Span{Seq: f, Tokens: tokens[at:], Logits: runtime.PositionLast})
 				require.Equal(t, want[149*vocab:], r[0].Logits, "fork at %d", at)
 				a.Close()
 				a = f
 			}
 			// Truncate, and go on elsewhere.
 			a.Truncate(10)
-			r = forward(t, e, runtime.Span{Seq: a, Tokens: tokens[10:80], Logits: runtime.WantLast})
+			r = forward(t, e, runtime.Span{Seq: a, Tokens: tokens[10:80], Logits: runtime.PositionLast})
 			require.Equal(t, want[79*vocab:80*vocab], r[0].Logits)
 		})
 	}
@@ -75,10 +75,10 @@ func TestHiddenAndEmbeddings(t *testing.T) {
 	e := engine(t, m, runtime.Options{})
 	tokens := ids(20, m.Config.VocabSize, 1)
 	a, b := e.NewSequence(), e.NewSequence()
-	r := forward(t, e, runtime.Span{Seq: a, Tokens: tokens, Logits: runtime.WantAll, Hidden: true})[0]
+	r := forward(t, e, runtime.Span{Seq: a, Tokens: tokens, Logits: runtime.PositionAll, Hidden: runtime.PositionAll})[0]
 	require.Len(t, r.Hidden, 20*hidden)
-	last := forward(t, e, runtime.Span{Seq: b, Tokens: tokens, Hidden: true})[0]
-	require.Nil(t, last.Logits)
+	last := forward(t, e, runtime.Span{Seq: b, Tokens: tokens, Hidden: runtime.PositionLast})[0]
+	require.Empty(t, last.Logits)
 	require.Equal(t, r.Hidden[19*hidden:], last.Hidden)
 
 	// Embeddings given are the embeddings looked up.
@@ -94,7 +94,7 @@ func TestHiddenAndEmbeddings(t *testing.T) {
 		}
 	}
 	c := e.NewSequence()
-	got := forward(t, e, runtime.Span{Seq: c, Embeddings: rows, Logits: runtime.WantAll})[0]
+	got := forward(t, e, runtime.Span{Seq: c, Embeddings: rows, Logits: runtime.PositionAll})[0]
 	require.Equal(t, r.Logits, got.Logits)
 }
 
@@ -134,8 +134,8 @@ func TestForwardErrorsLeaveSequencesAlone(t *testing.T) {
 	require.ErrorIs(t, err, context.Canceled)
 	require.Equal(t, 50, s.Len())
 
-	want := forward(t, other, runtime.Span{Seq: other.NewSequence(), Tokens: tokens, Logits: runtime.WantLast})[0].Logits
-	require.Equal(t, want, forward(t, e, runtime.Span{Seq: s, Tokens: tokens[50:], Logits: runtime.WantLast})[0].Logits)
+	want := forward(t, other, runtime.Span{Seq: other.NewSequence(), Tokens: tokens, Logits: runtime.PositionLast})[0].Logits
+	require.Equal(t, want, forward(t, e, runtime.Span{Seq: s, Tokens: tokens[50:], Logits: runtime.PositionLast})[0].Logits)
 }
 
 func TestEngineOptions(t *testing.T) {

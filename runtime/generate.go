@@ -41,7 +41,7 @@ func generate(ctx context.Context, e Engine, context int, requests []Request, yi
 	for len(active) > 0 {
 		spans := make([]Span, len(active))
 		for i, r := range active {
-			spans[i] = Span{Seq: r.seq, Tokens: r.feed, Logits: WantLast}
+			spans[i] = Span{Seq: r.seq, Tokens: r.feed, Logits: PositionLast}
 		}
 		results, err := e.Forward(ctx, spans)
 		if err != nil {

@@ -37,7 +37,7 @@ func TestGenerateIsGreedyForward(t *testing.T) {
 	s := e.NewSequence()
 	feed := prompt
 	for _, id := range out[0] {
-		logits := forward(t, e, runtime.Span{Seq: s, Tokens: feed, Logits: runtime.WantLast})[0].Logits
+		logits := forward(t, e, runtime.Span{Seq: s, Tokens: feed, Logits: runtime.PositionLast})[0].Logits
 		for other, l := range logits {
 			require.True(t, l < logits[id] || l == logits[id] && other >= id)
 		}

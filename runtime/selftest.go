@@ -75,7 +75,7 @@ func NewSelfTest(ctx context.Context, e Engine, t *tokenizer.Tokenizer) (*SelfTe
 func greatestLogits(ctx context.Context, e Engine, prompt []int, n int) ([]SelfTestLogit, error) {
 	seq := e.NewSequence()
 	defer seq.Close()
-	results, err := e.Forward(ctx, []Span{{Seq: seq, Tokens: prompt, Logits: WantLast}})
+	results, err := e.Forward(ctx, []Span{{Seq: seq, Tokens: prompt, Logits: PositionLast}})
 	if err != nil {
 		return nil, fmt.Errorf("self-test: %w", err)
 	}

@@ -102,9 +102,9 @@ func (c *logitsCommand) Run(ctx context.Context) error {
 		return err
 	}
 	defer e.Close()
-	want := runtime.WantLast
+	want := runtime.PositionLast
 	if c.All {
-		want = runtime.WantAll
+		want = runtime.PositionAll
 	}
 	seq := e.NewSequence()
 	defer seq.Close()
@@ -112,15 +112,18 @@ func (c *logitsCommand) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	out := struct {
+	return printJSON(struct {
 		IDs    []int       `json:"ids"`
 		Logits [][]float32 `json:"logits"`
-	}{IDs: c.IDs}
-	vocab := m.Config.VocabSize
-	for row := results[0].Logits; len(row) > 0; row = row[vocab:] {
-		out.Logits = append(out.Logits, row[:vocab])
+	}{c.IDs, matrix(results[0].Logits, m.Config.VocabSize)})
+}
+
+// matrix cuts values into rows.
+func matrix(values []float32, width int) (rows [][]float32) {
+	for ; len(values) > 0; values = values[width:] {
+		rows = append(rows, values[:width])
 	}
-	return printJSON(out)
+	return rows
 }
 
 // printJSON prints one line, with every character of a text as it is.
