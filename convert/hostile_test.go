@@ -313,7 +313,7 @@ var configs = []hostile{
 	{name: "gptq", edit: set("quantization_config.quant_method", `"gptq"`), want: []string{`"gptq"`, `want "bitnet"`, "convert from the original float checkpoint"}},
 	{name: "linear_class", edit: set("quantization_config.linear_class", `"other"`), want: []string{`linear_class is "other"`, `want "bitlinear"`, `"autobitlinear"`}},
 	{name: "quantization_mode", edit: set("quantization_config.quantization_mode", `"sometimes"`), want: []string{`"sometimes"`, `want "online" or "offline"`}},
-	{name: "use_rms_norm", edit: set("quantization_config.use_rms_norm", `true`), want: []string{"use_rms_norm: true", "want false"}},
+	{name: "use_rms_norm", edit: set("quantization_config.use_rms_norm", `true`), want: []string{"no tensor model.layers.0.self_attn.q_proj.rms_norm.weight", "config.json implies with shape [16]"}},
 	{name: "projections left dense", edit: set("quantization_config.modules_to_not_convert", `["q_proj"]`), want: []string{`"q_proj"`, `only "lm_head"`}},
 	{name: "mlp_bias of BitNet", edit: set("mlp_bias", `true`), want: []string{"mlp_bias is true", "want false"}},
 	{name: "eos beyond vocab", edit: set("eos_token_id", `20`), want: []string{"eos id 20", "want 0 to 19", "--generation"}},
