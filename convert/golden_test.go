@@ -317,3 +317,41 @@ func TestDeterministic(t *testing.T) {
 		require.True(t, first == string(data), "%d workers", workers)
 	}
 }
+
+// TestTritter holds Tritter's own model to its reference implementation: logits
+// and hidden states within 1e-4 of their spread at every position (activations
+// are floats), and the same trits from each form of the checkpoint.
+func TestTritter(t *testing.T) {
+	dir := filepath.Join(fixtures, "tritter")
+	var exp expected
+	readJSON(t, filepath.Join(dir, "expected.json"), &exp)
+	var trits map[string][32]byte
+	for _, name := range []string{"model.safetensors", "checkpoint.pt", "packed.pt"} {
+		t.Run(name, func(t *testing.T) {
+			e := openEngine(t, convertTo(t, filepath.Join(dir, name), convert.Options{}))
+			vocab, hidden := e.Model().Config.VocabSize, e.Model().Config.HiddenSize
+			for _, p := range exp.Prompts {
+				got := forward(t, e, p.IDs, runtime.PositionAll)
+				for i, row := range readNPY(t, filepath.Join(dir, p.Logits)) {
+					require.Less(t, compare(got[i*vocab:(i+1)*vocab], row).worst, 1e-4)
+				}
+			}
+			states, err := runtime.Embed(context.Background(), e, []int{1, 4, 72, 73}, true)
+			require.NoError(t, err)
+			for i, row := range readNPY(t, filepath.Join(dir, "embeddings.npy")) {
+				require.Less(t, compare(states[i*hidden:(i+1)*hidden], row).worst, 1e-4)
+			}
+			sums := map[string][32]byte{}
+			for _, info := range e.Model().File().Header().Tensors {
+				if info.Encoding == format.Trit2 {
+					sums[info.Name] = info.SHA256
+				}
+			}
+			require.Len(t, sums, 15, "seven projections of two layers, and the head")
+			if trits == nil {
+				trits = sums
+			}
+			require.Equal(t, trits, sums)
+		})
+	}
+}

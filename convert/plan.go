@@ -12,6 +12,7 @@
 package convert
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -20,6 +21,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/tritter-ai/tritter/convert/checkpoint"
 	"github.com/tritter-ai/tritter/format"
@@ -53,6 +55,7 @@ type Plan struct {
 	Config     model.Config
 	Generation model.Generation
 	Tokenizer  []byte // tokenizer.json verbatim; nil without one
+	Chat       []byte // Jinja template of a conversation, verbatim; nil without one
 	Targets    []Target
 	Dropped    []*checkpoint.Tensor // not needed: equal to, or computed from, something kept
 	Warnings   []string
@@ -106,6 +109,9 @@ func (p *Plan) plan() error {
 		if err := p.planTokenizer(); err != nil {
 			return err
 		}
+		if err := p.planChat(); err != nil {
+			return err
+		}
 	}
 	if err := p.Config.Validate(); err != nil {
 		return fmt.Errorf("config.json: %w", err)
@@ -116,6 +122,40 @@ func (p *Plan) plan() error {
 		}
 	}
 	return a.all()
+}
+
+// planChat takes the chat template from its own file, or from the configuration
+// of the tokenizer: a template, or a list of named ones of which "default" counts.
+func (p *Plan) planChat() error {
+	if p.dir.ChatTemplate != nil {
+		p.Chat = p.dir.ChatTemplate
+	} else if p.dir.TokenizerConfig != nil {
+		o, err := parseObject("tokenizer_config.json", p.dir.TokenizerConfig)
+		if err != nil {
+			return err
+		}
+		var named []struct{ Name, Template string }
+		if raw := bytes.TrimSpace(o.fields["chat_template"]); len(raw) > 0 && raw[0] == '[' {
+			o.get("chat_template", "a template or a list of named ones", &named)
+		} else if s, ok := o.str("chat_template"); ok {
+			p.Chat = []byte(s)
+		}
+		for _, t := range named {
+			if t.Name == "default" {
+				p.Chat = []byte(t.Template)
+			}
+		}
+		if o.err != nil {
+			return o.err
+		}
+	}
+	if !utf8.Valid(p.Chat) {
+		return errors.New("the chat template is not valid UTF-8")
+	}
+	if len(p.Chat) == 0 {
+		p.Chat = nil
+	}
+	return nil
 }
 
 // readConfig reads config.json, or, for a Tritter checkpoint without one, what its

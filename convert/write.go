@@ -76,6 +76,9 @@ func (p *Plan) layout() (*format.Layout, error) {
 	if p.Tokenizer != nil {
 		sections = append(sections, runtime.SectionTokenizer)
 	}
+	if p.Chat != nil {
+		sections = append(sections, format.SectionChat)
+	}
 	if !p.options.NoSelfTest {
 		sections = append(sections, runtime.SectionSelfTest)
 	}
@@ -134,6 +137,11 @@ func (p *Plan) write(ctx context.Context, w *format.Writer, progress Progress) (
 	}
 	if p.Tokenizer != nil {
 		if err := w.SetSection(runtime.SectionTokenizer, p.Tokenizer); err != nil {
+			return nil, err
+		}
+	}
+	if p.Chat != nil {
+		if err := w.SetSection(format.SectionChat, p.Chat); err != nil {
 			return nil, err
 		}
 	}

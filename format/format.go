@@ -47,6 +47,7 @@ const (
 	SectionConfig     = "config"
 	SectionGeneration = "generation"
 	SectionTokenizer  = "tokenizer"
+	SectionChat       = "chat-template"
 	SectionProvenance = "provenance"
 	SectionSelfTest   = "self-test"
 )

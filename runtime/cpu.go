@@ -9,7 +9,7 @@ import (
 
 	"github.com/tritter-ai/tritter/format"
 	"github.com/tritter-ai/tritter/kernels"
-	"github.com/tritter-ai/tritter/kernels/ref"
+	"github.com/tritter-ai/tritter/kernels/cpu"
 	"github.com/tritter-ai/tritter/model"
 )
 
@@ -70,7 +70,7 @@ func NewCPU(m *Model, opt Options) (Engine, error) {
 	if n := goruntime.GOMAXPROCS(0); opt.Threads == 0 {
 		opt.Threads = n
 	}
-	e := &cpuEngine{ops: ref.Ops{}, model: m, opt: opt}
+	e := &cpuEngine{ops: cpu.New(), model: m, opt: opt}
 	e.cache = cache{layers: c.NumLayers, kvHeads: c.NumKVHeads, headDim: c.HeadDim}
 	e.buf.pageTables = map[*sequence][]*kernels.Page{}
 	e.buf.attnScratch.New = func() any {

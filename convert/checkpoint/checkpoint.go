@@ -7,8 +7,8 @@
 // error that says what to do. Tensors are opened lazily; their bytes are read
 // only when asked for, through [Tensor.ReadAt].
 //
-// Readers of the containers are packages of their own, such as
-// convert/checkpoint/safetensors.
+// Readers of the containers are packages of their own:
+// convert/checkpoint/safetensors and convert/checkpoint/torch.
 package checkpoint
 
 import (
@@ -58,10 +58,11 @@ type Dir struct {
 	Path string
 	// Weights holds the tensors.
 	Weights Source
-	// Config, GenerationConfig, Tokenizer and TokenizerConfig are the bytes of
-	// config.json, generation_config.json, tokenizer.json and
-	// tokenizer_config.json, verbatim; nil when the file is absent.
-	Config, GenerationConfig, Tokenizer, TokenizerConfig []byte
+	// Config, GenerationConfig, Tokenizer, TokenizerConfig and ChatTemplate are
+	// the bytes of config.json, generation_config.json, tokenizer.json,
+	// tokenizer_config.json and chat_template.jinja, verbatim; nil when the file
+	// is absent.
+	Config, GenerationConfig, Tokenizer, TokenizerConfig, ChatTemplate []byte
 }
 
 // Close closes the weights; the other fields stay valid.

@@ -20,13 +20,15 @@ const (
 
 // Open opens the checkpoint at path.
 //
-// A folder must hold exactly one set of weights: a *.safetensors file, or a
-// *.safetensors.index.json with its shards. A folder with several, weights of
-// other frameworks counted, is refused with their names; pass the file wanted
-// instead. A folder that holds only weights of other kinds gives an
-// [UnsupportedError]. The leftovers of an interrupted download are refused.
+// A folder must hold exactly one set of weights: a *.safetensors file, a
+// PyTorch file (*.bin, *.pt, *.pth), or the index of shards of either kind
+// (*.safetensors.index.json, *.bin.index.json) with its shards. A folder with
+// several, weights of other frameworks counted, is refused with their names;
+// pass the file wanted instead. A folder that holds only weights of other kinds
+// gives an [UnsupportedError]. The leftovers of an interrupted download are
+// refused.
 //
-// A file must be one of the two kinds above. In either case the configuration
+// A file must be of one of the kinds above. In either case the configuration
 // and tokenizer are those in the same folder; that one is missing is not an
 // error here.
 //
@@ -55,6 +57,7 @@ func Open(path string) (*Dir, error) {
 		{"generation_config.json", MaxConfig, &d.GenerationConfig},
 		{"tokenizer.json", MaxTokenizer, &d.Tokenizer},
 		{"tokenizer_config.json", MaxConfig, &d.TokenizerConfig},
+		{"chat_template.jinja", MaxConfig, &d.ChatTemplate},
 	} {
 		if *f.to, err = readBeside(d.Path, f.name, f.limit); err != nil {
 			return nil, errors.Join(err, d.Close())

@@ -10,20 +10,26 @@ import (
 
 	"github.com/tritter-ai/tritter/convert/checkpoint/safetensors"
 	"github.com/tritter-ai/tritter/convert/checkpoint/tensor"
+	"github.com/tritter-ai/tritter/convert/checkpoint/torch"
 )
 
 // A kind is what the name of a file says about it.
 type kind int
 
 const (
-	other    kind = iota // nothing to do with weights
-	single               // a safetensors file
-	index                // the index of safetensors shards
-	foreign              // weights of a container that is not read
-	leftover             // what an interrupted download leaves behind
+	other      kind = iota // nothing to do with weights
+	single                 // a safetensors file
+	index                  // the index of safetensors shards
+	torchFile              // a PyTorch file
+	torchIndex             // the index of PyTorch shards
+	foreign                // weights of a container that is not read
+	leftover               // what an interrupted download leaves behind
 )
 
-const indexSuffix = ".safetensors.index.json"
+const (
+	indexSuffix      = ".safetensors.index.json"
+	torchIndexSuffix = ".bin.index.json"
+)
 
 // companions are the beginnings of names that look like weights by their
 // extension and hold something else: training state, tokenizers.
@@ -36,19 +42,21 @@ func kindOf(name string) kind {
 		return leftover
 	case ".safetensors":
 		return single
-	case ".bin", ".pt", ".pth", ".gguf":
+	case ".gguf":
+		return foreign
+	case ".bin", ".pt", ".pth":
 		for _, c := range companions {
 			if strings.HasPrefix(lower, c) {
 				return other
 			}
 		}
-		return foreign
+		return torchFile
 	}
 	switch {
 	case strings.HasSuffix(lower, indexSuffix):
 		return index
-	case strings.HasSuffix(lower, ".bin.index.json"):
-		return foreign
+	case strings.HasSuffix(lower, torchIndexSuffix):
+		return torchIndex
 	}
 	return other
 }
@@ -64,12 +72,16 @@ func openFile(path string) (Source, error) {
 			return nil, err
 		}
 		return source(ix.Open())
+	case torchFile:
+		return source(torch.Open(path))
+	case torchIndex:
+		return source(torch.OpenIndex(path))
 	case foreign:
 		return nil, unsupported(filepath.Base(path), []string{filepath.Base(path)})
 	case leftover:
 		return nil, interrupted(filepath.Base(path))
 	}
-	return nil, fmt.Errorf("%s: not a file of weights: pass a .safetensors file, a %s, or their folder", path, "*"+indexSuffix)
+	return nil, fmt.Errorf("%s: not a file of weights: pass a .safetensors, .bin, .pt or .pth file, a *%s or *%s, or their folder", path, indexSuffix, torchIndexSuffix)
 }
 
 // openFolder finds the one set of weights in the folder dir and opens it.
@@ -89,40 +101,45 @@ func openFolder(dir string) (Source, error) {
 		return nil, interrupted(names[leftover][0])
 	}
 	// A shard belongs to the set of its index and is not one by itself.
-	loose := names[single]
-	var indexes []*safetensors.Index
-	for _, name := range names[index] {
-		ix, err := safetensors.ReadIndex(filepath.Join(dir, name))
-		if err != nil {
+	loose := slices.Concat(names[single], names[torchFile])
+	indexes := slices.Concat(names[index], names[torchIndex])
+	var last *safetensors.Index
+	for _, name := range indexes {
+		if last, err = safetensors.ReadIndex(filepath.Join(dir, name)); err != nil {
 			return nil, err
 		}
-		indexes = append(indexes, ix)
-		shards := ix.Shards()
+		shards := last.Shards()
 		loose = slices.DeleteFunc(loose, func(name string) bool {
 			_, ok := slices.BinarySearch(shards, name)
 			return ok
 		})
 	}
-	if slices.ContainsFunc(loose, shardName.MatchString) && len(indexes) == 0 {
-		return nil, fmt.Errorf("%s: shards without their index: %s; download model%s too, or pass the FILE to use", dir, list(loose), indexSuffix)
+	if i := slices.IndexFunc(loose, shardName.MatchString); i >= 0 && len(indexes) == 0 {
+		missing := "model" + indexSuffix
+		if kindOf(loose[i]) == torchFile {
+			missing = "pytorch_model" + torchIndexSuffix
+		}
+		return nil, fmt.Errorf("%s: shards without their index: %s; download %s too, or pass the FILE to use", dir, list(loose), missing)
 	}
-	readable := slices.Concat(names[index], loose)
+	readable := slices.Concat(indexes, loose)
 	if len(readable)+min(len(names[foreign]), 1) > 1 {
 		return nil, several(dir, slices.Concat(readable, names[foreign]))
 	}
 	switch {
-	case len(indexes) == 1:
-		return source(indexes[0].Open())
+	case len(names[index]) == 1:
+		return source(last.Open())
+	case len(names[torchIndex]) == 1:
+		return source(torch.Join(last))
 	case len(loose) == 1:
-		return source(safetensors.Open(filepath.Join(dir, loose[0])))
+		return openFile(filepath.Join(dir, loose[0]))
 	case len(names[foreign]) > 0:
 		return nil, unsupported(dir, names[foreign])
 	}
-	return nil, fmt.Errorf("%s: no weights: looked for model.safetensors, model%s with its shards, or one other .safetensors file; is this the folder of a checkpoint?", dir, indexSuffix)
+	return nil, fmt.Errorf("%s: no weights: looked for model.safetensors, model%s with its shards, pytorch_model.bin, or one other file of weights; is this the folder of a checkpoint?", dir, indexSuffix)
 }
 
 // source keeps a failed open from becoming a Source that holds a nil pointer.
-func source(r *safetensors.Reader, err error) (Source, error) {
+func source[R Source](r R, err error) (Source, error) {
 	if err != nil {
 		return nil, err
 	}
@@ -135,16 +152,12 @@ func several(dir string, sets []string) error {
 
 // shardName matches model-00002-of-00009.safetensors, but not the only shard
 // of a checkpoint that has one.
-var shardName = regexp.MustCompile(`-[0-9]+-of-0*([2-9]|[1-9][0-9]+)\.safetensors$`)
+var shardName = regexp.MustCompile(`-[0-9]+-of-0*([2-9]|[1-9][0-9]+)\.(safetensors|bin|pt|pth)$`)
 
 func unsupported(where string, names []string) error {
-	what := "PyTorch files"
-	if strings.HasSuffix(strings.ToLower(names[0]), ".gguf") {
-		what = "GGUF files"
-	}
 	return &UnsupportedError{
-		File: where, Offset: tensor.NoOffset, Field: "weights", Got: list(names), Want: "safetensors",
-		Hint: what + " cannot be read: convert the checkpoint to safetensors first",
+		File: where, Offset: tensor.NoOffset, Field: "weights", Got: list(names), Want: "safetensors or PyTorch files",
+		Hint: "GGUF files cannot be read: use the checkpoint that it was made from",
 	}
 }
 

@@ -1,0 +1,251 @@
+//go:build amd64 && !purego
+
+package cpu
+
+import (
+	"math"
+	"sync"
+
+	"golang.org/x/sys/cpu"
+
+	"github.com/tritter-ai/tritter/kernels"
+	"github.com/tritter-ai/tritter/kernels/ref"
+)
+
+// native lists what this processor has. Every one with AVX2 and FMA has F16C too.
+func native() []kernels.Ops {
+	if cpu.X86.HasAVX2 && cpu.X86.HasFMA {
+		return []kernels.Ops{avx2{}}
+	}
+	return nil
+}
+
+// avx2 is the implementation for AVX2 and FMA. Its twin is ref, whose methods it
+// keeps where they are not worth a kernel or a shape does not fit the registers.
+//
+// The ladder, decode of one token at the 2B-4T shape on one core of a Zen 4, time
+// of all ternary matrices:
+//
+//	version 0  ref, bytes one by one           1,690 ms
+//	version 1  four rows a tile, VPMADDUBSW        21 ms
+type avx2 struct{ ref.Ops }
+
+func (avx2) Name() string { return "avx2" }
+
+// scratch is memory that a call needs for itself.
+type scratch struct {
+	panel  []byte
+	floats []float32
+	sums   []int32
+}
+
+var scratches = sync.Pool{New: func() any { return new(scratch) }}
+
+func grow[T any](s *[]T, n int) []T {
+	if cap(*s) < n {
+		*s = make([]T, n)
+	}
+	*s = (*s)[:n]
+	return *s
+}
+
+// TernaryInt8 multiplies tiles in place for one token. For more, it unpacks four
+// rows once and multiplies them by two tokens at a time.
+func (a avx2) TernaryInt8(y []float32, ldy int, w *kernels.Ternary, x *kernels.Acts, lo, hi int) {
+	kernels.CheckTernaryInt8(y, ldy, w, x, lo, hi)
+	if x.M == 0 || lo == hi {
+		return
+	}
+	if w.Group != 0 {
+		a.groups(y, ldy, w, x, lo, hi)
+		return
+	}
+	s := scratches.Get().(*scratch)
+	defer scratches.Put(s)
+	tiles := w.ColTiles()
+	sums := grow(&s.sums, x.M)
+	for m := range sums {
+		sums[m] = 2 * sumInt8(&x.Codes[m*x.Stride], tiles) // codes are trit + 2
+	}
+	for row := lo; row < hi; row += kernels.TileRows {
+		tile := &w.Tiles[row/kernels.TileRows*tiles*kernels.TileBytes]
+		n := min(kernels.TileRows, hi-row)
+		m := 0
+		if x.M > 1 {
+			panel := grow(&s.panel, kernels.TileRows*x.Stride)
+			ternaryPanel(&panel[0], x.Stride, tile, tiles)
+			for ; m+2 <= x.M; m += 2 {
+				var out [8]int32
+				ternaryGEMM(&out, &panel[0], x.Stride, &x.Codes[m*x.Stride], &x.Codes[(m+1)*x.Stride], x.Stride/32)
+				store(y[m*ldy+row:][:n], w, row, out[:n], sums[m], x.Max[m])
+				store(y[(m+1)*ldy+row:][:n], w, row, out[4:][:n], sums[m+1], x.Max[m+1])
+			}
+		}
+		if m < x.M {
+			var out [4]int32
+			ternaryGEMV(&out, tile, tiles, &x.Codes[m*x.Stride])
+			store(y[m*ldy+row:][:n], w, row, out[:n], sums[m], x.Max[m])
+		}
+	}
+}
+
+// store scales the sums of a tile's rows (spec/numerics.md, section 8).
+func store(y []float32, w *kernels.Ternary, row int, sums []int32, twice int32, a float32) {
+	for r := range y {
+		scale := w.Scales[0]
+		if len(w.Scales) > 1 {
+			scale = w.Scales[row+r]
+		}
+		v := float32(float32(sums[r]-twice) * (float32(scale*a) / 127))
+		if w.Bias != nil {
+			v += w.Bias[row+r]
+		}
+		y[r] = v
+	}
+}
+
+// groups is TernaryInt8 for scales of groups of columns, whole tiles each.
+func (avx2) groups(y []float32, ldy int, w *kernels.Ternary, x *kernels.Acts, lo, hi int) {
+	tiles, step := w.ColTiles(), w.Group/kernels.TileCols
+	for row := lo; row < hi; row += kernels.TileRows {
+		for m := range x.M {
+			var acc [kernels.TileRows]float32
+			for g := range w.Groups() {
+				first := g * step
+				n := min(step, tiles-first)
+				q := &x.Codes[m*x.Stride+g*w.Group]
+				var out [4]int32
+				ternaryGEMV(&out, &w.Tiles[(row/kernels.TileRows*tiles+first)*kernels.TileBytes], n, q)
+				twice := 2 * sumInt8(q, n)
+				for r := range min(kernels.TileRows, hi-row) {
+					acc[r] = ref.FMA32(float32(out[r]-twice), w.Scales[(row+r)*w.Groups()+g], acc[r])
+				}
+			}
+			for r := range min(kernels.TileRows, hi-row) {
+				v := float32(acc[r] * (x.Max[m] / 127))
+				if w.Bias != nil {
+					v += w.Bias[row+r]
+				}
+				y[m*ldy+row+r] = v
+			}
+		}
+	}
+}
+
+// Dense takes the dot of every row, in the 32 lanes of the specification.
+func (a avx2) Dense(y []float32, ldy int, w *kernels.Dense, x []float32, m, ldx, lo, hi int) {
+	if w.Cols%kernels.Lanes != 0 {
+		a.Ops.Dense(y, ldy, w, x, m, ldx, lo, hi)
+		return
+	}
+	kernels.CheckDense(y, ldy, w, x, m, ldx, lo, hi)
+	dot := map[kernels.DType]func(*byte, *float32, int) float32{kernels.F32: dotF32, kernels.BF16: dotBF16, kernels.F16: dotF16, kernels.I8: dotI8}[w.Type]
+	for row := lo; row < hi; row++ {
+		data := &w.Data[row*w.Cols*w.Type.Size()]
+		for k := range m {
+			s := dot(data, &x[k*ldx], w.Cols/kernels.Lanes)
+			if w.Type == kernels.I8 {
+				s *= w.Scales[row]
+			}
+			y[k*ldy+row] = s
+		}
+	}
+}
+
+// Attention computes the 64 scores of a page at once, each a chain of its own.
+func (a avx2) Attention(out, q []float32, pages []*kernels.Page, kvHead, kvHeads, headDim, n int, buf []float32) {
+	if headDim%8 != 0 {
+		a.Ops.Attention(out, q, pages, kvHead, kvHeads, headDim, n, buf)
+		return
+	}
+	kernels.CheckAttention(out, q, pages, kvHead, kvHeads, headDim, n, buf)
+	scale := float32(1 / math.Sqrt(float64(headDim)))
+	p, o := buf[:kernels.PageLen], buf[kernels.PageLen:][:headDim]
+	head := headDim * kernels.PageLen
+	var m, l float32
+	for c := 0; c*kernels.PageLen < n; c++ {
+		count := min(kernels.PageLen, n-c*kernels.PageLen)
+		scores(&p[0], &q[0], &pages[c].K[kvHead*head], headDim)
+		for j := range p[:count] {
+			p[j] = float32(p[j] * scale)
+		}
+		mc := p[0]
+		for _, v := range p[1:count] {
+			if v > mc {
+				mc = v
+			}
+		}
+		for j := count; j < len(p); j++ {
+			p[j] = float32(math.Inf(-1)) // absent: weight 0, which changes no sum of weights
+		}
+		lc := expSum(&p[0], mc)
+		weighted(&o[0], &p[0], &pages[c].V[kvHead*head], count, headDim, headDim/8)
+		if c == 0 {
+			m, l = mc, lc
+			copy(out, o)
+			continue
+		}
+		top := m
+		if mc > m {
+			top = mc
+		}
+		before, now := ref.Exp32(m-top), ref.Exp32(mc-top)
+		m = top
+		l = ref.FMA32(lc, now, float32(l*before))
+		merge(&out[0], &o[0], before, now, headDim/8)
+	}
+	inv := 1 / l
+	for d := range out {
+		out[d] *= inv
+	}
+}
+
+// rms normalizes x into y and reports whether every step was finite; where not,
+// the reference tells what was wrong.
+func rms(y, x []float32, n *kernels.Norm) bool {
+	ss := sumSquares(&x[0], len(x)/kernels.Lanes)
+	r := 1 / float32(math.Sqrt(float64(ss/float32(len(x))+n.Eps)))
+	scaleNorm(&y[0], &x[0], &n.Weight[0], r, len(x)/8)
+	return kernels.Finite(ss) && kernels.Finite(r) && absMax(&y[0], len(y)/8) < 0x7f800000
+}
+
+// Norm is an RMS norm in one pass for its sum and one for its result.
+func (a avx2) Norm(y, x []float32, n *kernels.Norm) error {
+	if n.Kind != kernels.RMS || len(x)%kernels.Lanes != 0 || len(x) == 0 {
+		return a.Ops.Norm(y, x, n)
+	}
+	kernels.CheckNorm(y, x, n)
+	s := scratches.Get().(*scratch)
+	defer scratches.Put(s)
+	if out := grow(&s.floats, len(x)); rms(out, x, n) { // y may be x, which an error must leave to the reference
+		copy(y, out)
+		return nil
+	}
+	return a.Ops.Norm(y, x, n)
+}
+
+// NormQuant normalizes and rounds to int8.
+func (a avx2) NormQuant(q []int8, x []float32, n *kernels.Norm) (float32, error) {
+	if n != nil && n.Kind != kernels.RMS || len(x)%kernels.Lanes != 0 || len(x) == 0 {
+		return a.Ops.NormQuant(q, x, n)
+	}
+	kernels.CheckNormQuant(q, x, n)
+	y := x
+	if n != nil {
+		s := scratches.Get().(*scratch)
+		defer scratches.Put(s)
+		if y = grow(&s.floats, len(x)); !rms(y, x, n) {
+			return a.Ops.NormQuant(q, x, n)
+		}
+	}
+	top := absMax(&y[0], len(y)/8)
+	if top >= 0x7f800000 {
+		return a.Ops.NormQuant(q, x, n)
+	}
+	amax := max(math.Float32frombits(top), minAbsMax)
+	roundInt8(&q[0], &y[0], float32(1/amax)*127, len(y)/kernels.Lanes)
+	clear(q[len(y):])
+	return amax, nil
+}
+
+const minAbsMax float32 = 1e-5

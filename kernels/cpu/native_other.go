@@ -1,0 +1,7 @@
+//go:build !amd64 || purego
+
+package cpu
+
+import "github.com/tritter-ai/tritter/kernels"
+
+func native() []kernels.Ops { return nil }
