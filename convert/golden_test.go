@@ -7,6 +7,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -14,6 +15,7 @@ import (
 
 	"github.com/tritter-ai/tritter/convert"
 	"github.com/tritter-ai/tritter/format"
+	"github.com/tritter-ai/tritter/kernels/cpu"
 	"github.com/tritter-ai/tritter/runtime"
 	"github.com/tritter-ai/tritter/verify"
 )
@@ -177,6 +179,7 @@ func TestAgainstTransformers(t *testing.T) {
 			golden := filepath.Join(dir, c.want)
 			var exp expected
 			readJSON(t, filepath.Join(golden, "expected.json"), &exp)
+			sameOnEveryEngine(t, e)
 			close, positions, steps := 0, 0, 0
 			check := func(got, want []float32) compared {
 				r := compare(got, want)
@@ -219,10 +222,27 @@ func TestAgainstTransformers(t *testing.T) {
 	}
 }
 
+// sameOnEveryEngine: all implementations of the kernels give the same bits.
+func sameOnEveryEngine(t *testing.T, e runtime.Engine) {
+	t.Helper()
+	ids := make([]int, min(70, e.Model().Config.MaxPositionEmbeddings))
+	for i := range ids {
+		ids[i] = (i*i + 3) % e.Model().Config.VocabSize
+	}
+	want := forward(t, e, ids, runtime.PositionAll)
+	for _, ops := range cpu.Implementations() {
+		other, err := runtime.NewCPU(e.Model(), runtime.Options{Threads: 3, Kernels: ops})
+		require.NoError(t, err)
+		require.True(t, slices.Equal(want, forward(t, other, ids, runtime.PositionAll)), ops.Name())
+		require.NoError(t, other.Close())
+	}
+}
+
 // TestDemo holds the embedded model to transformers: teacher-forced on the greedy
 // tokens, the argmax is theirs wherever the margin exceeds half a logit.
 func TestDemo(t *testing.T) {
 	e := openEngine(t, "../demo/demo.trit")
+	sameOnEveryEngine(t, e)
 	vocab := e.Model().Config.VocabSize
 	var exp struct {
 		Samples []struct {

@@ -12,6 +12,7 @@ import (
 	"github.com/tritter-ai/tritter/convert/checkpoint"
 	"github.com/tritter-ai/tritter/convert/checkpoint/tensor"
 	"github.com/tritter-ai/tritter/format"
+	"github.com/tritter-ai/tritter/kernels/ref"
 	"github.com/tritter-ai/tritter/model"
 	"github.com/tritter-ai/tritter/runtime"
 )
@@ -230,7 +231,7 @@ func (p *Plan) selfTest(ctx context.Context, w *format.Writer) error {
 	if err != nil {
 		return err
 	}
-	e, err := runtime.NewCPU(m, runtime.Options{Threads: p.options.Workers})
+	e, err := runtime.NewCPU(m, runtime.Options{Threads: p.options.Workers, Kernels: ref.New()}) // the judge, not the fastest
 	if err != nil {
 		return err
 	}

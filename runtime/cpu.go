@@ -70,7 +70,10 @@ func NewCPU(m *Model, opt Options) (Engine, error) {
 	if n := goruntime.GOMAXPROCS(0); opt.Threads == 0 {
 		opt.Threads = n
 	}
-	e := &cpuEngine{ops: cpu.New(), model: m, opt: opt}
+	if opt.Kernels == nil {
+		opt.Kernels = cpu.New()
+	}
+	e := &cpuEngine{ops: opt.Kernels, model: m, opt: opt}
 	e.cache = cache{layers: c.NumLayers, kvHeads: c.NumKVHeads, headDim: c.HeadDim}
 	e.buf.pageTables = map[*sequence][]*kernels.Page{}
 	e.buf.attnScratch.New = func() any {

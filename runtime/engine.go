@@ -3,6 +3,8 @@ package runtime
 import (
 	"context"
 	"fmt"
+
+	"github.com/tritter-ai/tritter/kernels"
 )
 
 // Engine computes a model. All engines give the same bits. An Engine is safe for
@@ -111,6 +113,10 @@ type MemoryPlan struct {
 type Options struct {
 	Context int // greatest length of a sequence; 0 is the model's max_position_embeddings
 	Threads int // goroutines that compute; 0 is GOMAXPROCS
+
+	// Kernels computes; nil is the fastest implementation of this machine. All
+	// give the same bits (kernels/cpu lists them).
+	Kernels kernels.Ops
 }
 
 // ContextError reports a sequence that would grow past the engine's context.

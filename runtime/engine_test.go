@@ -8,6 +8,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/tritter-ai/tritter/format"
+	"github.com/tritter-ai/tritter/kernels/cpu"
+	"github.com/tritter-ai/tritter/kernels/ref"
 	"github.com/tritter-ai/tritter/runtime"
 )
 
@@ -19,14 +21,21 @@ func TestLogitsDoNotDependOnSplitting(t *testing.T) {
 			m := tiny(t, name)
 			vocab := m.Config.VocabSize
 			tokens := ids(150, vocab, 1)
-			one := engine(t, m, runtime.Options{Threads: 1})
+			one := engine(t, m, runtime.Options{Threads: 2, Kernels: ref.New()})
 			seq := one.NewSequence()
 			want := forward(t, one, runtime.Span{Seq: seq, Tokens: tokens, Logits: runtime.PositionAll})[0].Logits
 			require.Len(t, want, len(tokens)*vocab)
 			require.Equal(t, len(tokens), seq.Len())
 
-			for _, threads := range []int{1, 2, 3, 7} {
-				e := engine(t, m, runtime.Options{Threads: threads})
+			var fast []runtime.Engine
+			for i, threads := range []int{1, 2, 3, 7} {
+				for _, ops := range cpu.Implementations() {
+					if i == 0 || ops.Name() != "ref" {
+						fast = append(fast, engine(t, m, runtime.Options{Threads: threads, Kernels: ops}))
+					}
+				}
+			}
+			for _, e := range fast {
 				for _, step := range []int{1, 3, 63, 64, 65, 129} {
 					s := e.NewSequence()
 					var got []float32
@@ -34,7 +43,7 @@ func TestLogitsDoNotDependOnSplitting(t *testing.T) {
 						part := tokens[lo:min(lo+step, len(tokens))]
 						got = append(got, forward(t, e, runtime.Span{Seq: s, Tokens: part, Logits: runtime.PositionAll})[0].Logits...)
 					}
-					require.Equal(t, want, got, "%d threads, steps of %d", threads, step)
+					require.Equal(t, want, got, "%s, steps of %d", e.Name(), step)
 					s.Close()
 				}
 			}
@@ -148,7 +157,7 @@ func TestEngineOptions(t *testing.T) {
 	p := e.Plan()
 	require.Equal(t, int64(2*2*12*2*4), p.PerToken, "layers x kv heads x head_dim x (key, value) x 4 bytes")
 	require.Equal(t, 128*p.PerToken, p.Cache, "whole pages")
-	require.Equal(t, "cpu/ref", e.Name())
+	require.Equal(t, "cpu/"+cpu.New().Name(), e.Name())
 }
 
 // TestManifest: a file whose directory does not fit its config is refused, every
