@@ -19,10 +19,12 @@ import (
 
 const description = `Turns a checkpoint of a ternary language model (a Hugging Face folder or a .safetensors file) into one .trit file: weights, configuration, tokenizer, hashes, provenance and a self-test.
 
+A .trit file as the source is exported: to a .gguf that llama.cpp runs, or to a folder in Hugging Face's packed form, as -o says.
+
 The file appears complete or not at all. The same input and options give the same bytes. Exit codes: 0 fine, 1 failed, 2 usage.`
 
 type command struct {
-	Source string `arg:"" help:"Checkpoint: a folder, or one file of weights with config.json beside it." placeholder:"DIR_OR_FILE"`
+	Source string `arg:"" help:"Checkpoint: a folder, or one file of weights with config.json beside it; or a .trit file to export." placeholder:"DIR_OR_FILE"`
 
 	Output string `short:"o" help:"File to write (default: the source's name with .trit, in the current folder)." placeholder:"FILE"`
 	Force  bool   `help:"Replace an output that is not a .trit file."`
@@ -33,7 +35,7 @@ type command struct {
 	Rule        string            `help:"Quantize float weights: absmean (one scale a tensor), absmean-row, absmean-group=N. Needed for dense models." placeholder:"RULE"`
 	Activations string            `help:"Input of ternary matrices: int8 or none (default: what the checkpoint was trained with)." placeholder:"KIND"`
 	Scale       string            `help:"Packed weights: whether weight_scale multiplies or divides, where config.json does not say." placeholder:"multiply|divide"`
-	Encoding    string            `help:"Ternary encoding: trit2 (2 bits, used in place) or trit3 (1.6 bits, unpacked when loaded)." default:"trit2"`
+	Encoding    string            `help:"Ternary encoding: trit2 (default: 2 bits, used in place) or trit3 (1.6 bits, unpacked when loaded); of a .gguf, tq2_0 (default), tq1_0 or f16." placeholder:"NAME"`
 	Head        string            `help:"Output head: keep, or int8 (smaller and faster, not exact)." default:"keep"`
 	Generation  map[string]string `help:"Generation default: eos, temperature, top_p, top_k, min_p, repetition_penalty, max_new_tokens or modality. Repeatable." placeholder:"KEY=VALUE" mapsep:"none"`
 	Tokenizer   string            `help:"tokenizer.json to store instead of the checkpoint's." placeholder:"FILE"`
@@ -46,14 +48,11 @@ func main() { cli.Main("tritter-convert", description, &command{}, os.Args[1:]) 
 
 // Run converts.
 func (c *command) Run(ctx context.Context) error {
-	opt := convert.Options{Rule: c.Rule, Scale: c.Scale, Activations: c.Activations, Generation: c.Generation, Tokenizer: c.Tokenizer,
+	if c.isTrit() {
+		return c.export(ctx)
+	}
+	opt := convert.Options{Rule: c.Rule, Scale: c.Scale, Activations: c.Activations, Generation: c.Generation, Tokenizer: c.Tokenizer, Encoding: c.Encoding, Head: c.Head,
 		NoTokenizer: c.NoTokenizer, NoSelfTest: c.NoSelfTest, Workers: c.Workers}
-	if c.Encoding != format.Trit2.String() { // the defaults are not recorded as options
-		opt.Encoding = c.Encoding
-	}
-	if c.Head != "keep" {
-		opt.Head = c.Head
-	}
 	plan, err := convert.Open(c.Source, opt)
 	if err != nil {
 		return err

@@ -25,6 +25,7 @@ type grammar struct {
 	Detokenize detokenizeCommand `cmd:"" help:"Print the text of ids."`
 	Logits     logitsCommand     `cmd:"" help:"Print the logits of ids as JSON, to compare engines."`
 	Embed      embedCommand      `cmd:"" help:"Print hidden states of a text as JSON."`
+	Bench      benchCommand      `cmd:"" help:"Measure prefill and decode."`
 	Info       infoCommand       `cmd:"" help:"Describe a model: config, tensors, sizes."`
 }
 
@@ -33,7 +34,7 @@ func main() { cli.Main("tritter-run", description, &grammar{}, separate(os.Args[
 // separate makes -- end the commands as well as the flags: without it, kong would
 // still take a prompt such as "info" after -- for the command of that name.
 func separate(args []string) []string {
-	commands := []string{"generate", "tokenize", "detokenize", "logits", "embed", "info"}
+	commands := []string{"generate", "tokenize", "detokenize", "logits", "embed", "bench", "info"}
 	if slices.Contains(args, "--") && !slices.Contains(commands, args[0]) {
 		return append([]string{"generate"}, args...)
 	}

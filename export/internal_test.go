@@ -1,0 +1,4 @@
+package export
+
+// Quotient is quotient, for the tests.
+var Quotient = quotient
