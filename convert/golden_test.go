@@ -324,6 +324,24 @@ func TestPackedAndOnlineGiveTheSameTrits(t *testing.T) {
 	require.Equal(t, 14, n)
 }
 
+// TestPyTorchEqualsSafetensors: the same model as two pickled shards and as nine
+// safetensors shards gives the same tensors.
+func TestPyTorchEqualsSafetensors(t *testing.T) {
+	opt := convert.Options{Rule: "absmean"}
+	a, err := format.Open(convertTo(t, filepath.Join(fixtures, "llama-dense-sharded"), opt))
+	require.NoError(t, err)
+	defer a.Close()
+	source := filepath.Join(fixtures, "llama-dense-bin")
+	path := convertTo(t, source, opt)
+	b, err := format.Open(path)
+	require.NoError(t, err)
+	defer b.Close()
+	require.Equal(t, a.Header().Tensors, b.Header().Tensors, "names, places and hashes")
+	report, err := verify.File(context.Background(), path, verify.Options{Source: source}, nil)
+	require.NoError(t, err)
+	require.Empty(t, report.Findings)
+}
+
 // TestDeterministic: the bytes depend neither on the number of workers nor on
 // when they run.
 func TestDeterministic(t *testing.T) {

@@ -86,6 +86,9 @@ func TestOpenFixtures(t *testing.T) {
 
 func TestOpenFolder(t *testing.T) {
 	one, two := tensors(t, "a"), tensors(t, "b")
+	legacy, err := os.ReadFile(filepath.Join(fixtures, "torch-pickles", "legacy-bf16.pth"))
+	require.NoError(t, err)
+	pt := string(legacy) // tensor w
 	const weightMap = `{"weight_map":{"a":"model-00001-of-00002.safetensors","b":"model-00002-of-00002.safetensors"}}`
 	const lfs = "version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 12\n"
 	var format *checkpoint.FormatError
@@ -106,6 +109,13 @@ func TestOpenFolder(t *testing.T) {
 		{name: "file among several", open: "b.safetensors", files: map[string]string{"a.safetensors": one, "b.safetensors": two, "c.bin": ""}, from: []string{"b.safetensors"}},
 		{name: "file with a leftover beside", open: "b.safetensors", files: map[string]string{"b.safetensors": two, "a.safetensors.part": ""}, from: []string{"b.safetensors"}},
 
+		{name: "PyTorch", files: map[string]string{"pytorch_model.bin": pt, "training_args.bin": "", "config.json": "{}"}, from: []string{"pytorch_model.bin"}},
+		{name: "PyTorch, .pt", files: map[string]string{"checkpoint.pt": pt}, from: []string{"checkpoint.pt"}},
+		{name: "PyTorch, the only shard", files: map[string]string{"pytorch_model-00001-of-00001.bin": pt}, from: []string{"pytorch_model-00001-of-00001.bin"}},
+		{name: "PyTorch index", files: map[string]string{"pytorch_model.bin.index.json": `{"weight_map":{"w":"pytorch_model-00001-of-00001.bin"}}`, "pytorch_model-00001-of-00001.bin": pt}, from: []string{"pytorch_model-00001-of-00001.bin"}},
+		{name: "PyTorch index by name", open: "pytorch_model.bin.index.json", files: map[string]string{"pytorch_model.bin.index.json": `{"weight_map":{"w":"a.bin"}}`, "a.bin": pt, "model.safetensors": one}, from: []string{"a.bin"}},
+		{name: "PyTorch file among several", open: "MODEL.PT", files: map[string]string{"MODEL.PT": pt, "model.safetensors": one}, from: []string{"MODEL.PT"}},
+
 		{name: "empty folder", err: []string{"no weights: looked for model.safetensors, model.safetensors.index.json"}},
 		{name: "no weights", files: map[string]string{"config.json": "{}", "training_args.bin": ""}, err: []string{"no weights: looked for model.safetensors"}},
 		{name: "two files", files: map[string]string{"model.safetensors": one, "other.safetensors": two}, err: []string{"several sets of weights: model.safetensors, other.safetensors; pass the FILE"}},
@@ -118,12 +128,15 @@ func TestOpenFolder(t *testing.T) {
 		{name: "shard of another set", files: map[string]string{"model.safetensors.index.json": weightMap, "model-00001-of-00002.safetensors": one, "model-00002-of-00002.safetensors": two, "model-00003-of-00003.safetensors": two}, err: []string{"several sets of weights: model.safetensors.index.json, model-00003-of-00003.safetensors"}},
 		{name: "index damaged", files: map[string]string{"model.safetensors.index.json": "{"}, as: &format, err: []string{"model.safetensors.index.json: offset 1: index"}},
 
-		{name: "PyTorch only", files: map[string]string{"pytorch_model-00001-of-00002.bin": "", "pytorch_model-00002-of-00002.bin": "", "pytorch_model.bin.index.json": "{}"}, as: &unsupported, err: []string{"weights: pytorch_model-00001-of-00002.bin, pytorch_model-00002-of-00002.bin, pytorch_model.bin.index.json is not supported, want safetensors; PyTorch files cannot be read: convert the checkpoint to safetensors first"}},
-		{name: "GGUF only", files: map[string]string{"model.GGUF": ""}, as: &unsupported, err: []string{"model.GGUF is not supported, want safetensors; GGUF files"}},
-		{name: "many PyTorch files", files: map[string]string{"1.bin": "", "2.bin": "", "3.bin": "", "4.bin": "", "5.bin": "", "6.bin": "", "7.bin": "", "8.bin": "", "9.pth": ""}, as: &unsupported, err: []string{"8.bin and 1 more"}},
-		{name: "PyTorch file", open: "model.pth", files: map[string]string{"model.pth": ""}, as: &unsupported, err: []string{"model.pth: weights: model.pth is not supported"}},
-		{name: "PyTorch index", open: "pytorch_model.bin.index.json", files: map[string]string{"pytorch_model.bin.index.json": ""}, as: &unsupported, err: []string{"PyTorch files cannot be read"}},
-		{name: "not weights", open: "config.json", files: map[string]string{"config.json": "{}"}, err: []string{"config.json: not a file of weights: pass a .safetensors file, a *.safetensors.index.json, or their folder"}},
+		{name: "PyTorch shards without index", files: map[string]string{"pytorch_model-00001-of-00002.bin": pt, "pytorch_model-00002-of-00002.bin": pt}, err: []string{"shards without their index: pytorch_model-00001-of-00002.bin, pytorch_model-00002-of-00002.bin; download pytorch_model.bin.index.json too"}},
+		{name: "two PyTorch files", files: map[string]string{"model.pt": pt, "model.pth": pt}, err: []string{"several sets of weights: model.pt, model.pth; pass the FILE"}},
+		{name: "PyTorch file and index", files: map[string]string{"pytorch_model.bin": pt, "pytorch_model.bin.index.json": `{"weight_map":{"w":"pytorch_model-00001-of-00001.bin"}}`, "pytorch_model-00001-of-00001.bin": pt}, err: []string{"several sets of weights: pytorch_model.bin.index.json, pytorch_model.bin; pass the FILE"}},
+		{name: "both indexes", files: map[string]string{"model.safetensors.index.json": weightMap, "pytorch_model.bin.index.json": weightMap}, err: []string{"several sets of weights: model.safetensors.index.json, pytorch_model.bin.index.json; pass the FILE"}},
+		{name: "many PyTorch files", files: map[string]string{"1.bin": pt, "2.bin": pt, "3.bin": pt, "4.bin": pt, "5.bin": pt, "6.bin": pt, "7.bin": pt, "8.bin": pt, "9.pth": pt}, err: []string{"8.bin and 1 more"}},
+		{name: "empty PyTorch file", files: map[string]string{"model.pth": ""}, as: &format, err: []string{"model.pth: offset 0: file length: got 0 bytes"}},
+		{name: "PyTorch index damaged", files: map[string]string{"pytorch_model.bin.index.json": "{"}, as: &format, err: []string{"pytorch_model.bin.index.json: offset 1: index"}},
+		{name: "GGUF only", files: map[string]string{"model.GGUF": ""}, as: &unsupported, err: []string{"model.GGUF is not supported, want safetensors or PyTorch files; GGUF files"}},
+		{name: "not weights", open: "config.json", files: map[string]string{"config.json": "{}"}, err: []string{"config.json: not a file of weights: pass a .safetensors, .bin, .pt or .pth file, a *.safetensors.index.json or *.bin.index.json, or their folder"}},
 
 		{name: "interrupted", files: map[string]string{"model.safetensors.incomplete": ""}, as: &format, err: []string{"model.safetensors.incomplete: download: got the leftover of an interrupted one"}},
 		{name: "interrupted beside", files: map[string]string{"model.safetensors": one, "config.json.part": ""}, as: &format, err: []string{"config.json.part", "delete this file if"}},
@@ -159,8 +172,41 @@ func TestOpenFolder(t *testing.T) {
 			}
 		})
 	}
-	_, err := checkpoint.Open(filepath.Join(t.TempDir(), "absent"))
+	_, err = checkpoint.Open(filepath.Join(t.TempDir(), "absent"))
 	require.ErrorIs(t, err, os.ErrNotExist)
+}
+
+// The shards of two containers hold the same model.
+func TestOpenPyTorch(t *testing.T) {
+	for _, path := range []string{"llama-dense-bin", "llama-dense-bin/pytorch_model.bin.index.json"} {
+		d, err := checkpoint.Open(filepath.Join(fixtures, path))
+		require.NoError(t, err)
+		require.Equal(t, filepath.Join(fixtures, "llama-dense-bin"), d.Path)
+		require.NotNil(t, d.Config)
+		require.NotNil(t, d.Tokenizer)
+		require.Equal(t, []string{"pytorch_model-00001-of-00002.bin", "pytorch_model-00002-of-00002.bin"}, d.Weights.Files())
+		want, err := checkpoint.Open(filepath.Join(fixtures, "llama-dense-sharded"))
+		require.NoError(t, err)
+		require.Len(t, d.Weights.Tensors(), len(want.Weights.Tensors()))
+		for _, w := range want.Weights.Tensors() {
+			g, ok := d.Weights.Lookup(w.Name)
+			require.True(t, ok, w.Name)
+			require.Equal(t, w.DType, g.DType)
+			require.Equal(t, w.Shape, g.Shape)
+			a, b := make([]byte, w.Size), make([]byte, g.Size)
+			_, err := w.ReadAt(a, 0)
+			require.NoError(t, err)
+			_, err = g.ReadAt(b, 0)
+			require.NoError(t, err)
+			require.Equal(t, a, b, w.Name)
+		}
+		require.NoError(t, d.Close())
+		require.NoError(t, want.Close())
+	}
+	d, err := checkpoint.Open(filepath.Join(fixtures, "tritter", "checkpoint.pt"))
+	require.NoError(t, err)
+	require.Equal(t, "128", d.Weights.Metadata()["hidden_size"])
+	require.NoError(t, d.Close())
 }
 
 // A folder in the place of a file is an error, not a checkpoint without it.
