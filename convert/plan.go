@@ -203,12 +203,19 @@ func (p *Plan) planTokenizer() error {
 		}
 		where = path
 	}
+	if p.Tokenizer == nil && p.dir.TokenizerModel != nil {
+		p.Tokenizer, where = p.dir.TokenizerModel, "tokenizer.model"
+	}
 	if p.options.NoTokenizer {
 		p.Tokenizer = nil
 	}
 	if p.Tokenizer == nil {
 		p.Warnings = append(p.Warnings, "no tokenizer: the file will work on ids only; --tokenizer PATH adds one")
 		return nil
+	}
+	var err error
+	if p.Tokenizer, err = p.tokenizerJSON(p.Tokenizer, where); err != nil {
+		return err
 	}
 	t, err := tokenizer.Parse(p.Tokenizer)
 	if err != nil {

@@ -58,11 +58,11 @@ type Dir struct {
 	Path string
 	// Weights holds the tensors.
 	Weights Source
-	// Config, GenerationConfig, Tokenizer, TokenizerConfig and ChatTemplate are
-	// the bytes of config.json, generation_config.json, tokenizer.json,
-	// tokenizer_config.json and chat_template.jinja, verbatim; nil when the file
-	// is absent.
-	Config, GenerationConfig, Tokenizer, TokenizerConfig, ChatTemplate []byte
+	// Config, GenerationConfig, Tokenizer, TokenizerConfig, ChatTemplate
+	// and TokenizerModel are the bytes of config.json, generation_config.json,
+	// tokenizer.json, tokenizer_config.json, chat_template.jinja and
+	// tokenizer.model, verbatim; nil when the file is absent.
+	Config, GenerationConfig, Tokenizer, TokenizerConfig, ChatTemplate, TokenizerModel []byte
 }
 
 // Close closes the weights; the other fields stay valid.

@@ -15,7 +15,7 @@ import (
 // unsupported.
 const (
 	MaxConfig    = 16 << 20 // config.json, generation_config.json, tokenizer_config.json
-	MaxTokenizer = 64 << 20 // tokenizer.json
+	MaxTokenizer = 64 << 20 // tokenizer.json, tokenizer.model
 )
 
 // Open opens the checkpoint at path.
@@ -58,6 +58,7 @@ func Open(path string) (*Dir, error) {
 		{"tokenizer.json", MaxTokenizer, &d.Tokenizer},
 		{"tokenizer_config.json", MaxConfig, &d.TokenizerConfig},
 		{"chat_template.jinja", MaxConfig, &d.ChatTemplate},
+		{"tokenizer.model", MaxTokenizer, &d.TokenizerModel},
 	} {
 		if *f.to, err = readBeside(d.Path, f.name, f.limit); err != nil {
 			return nil, errors.Join(err, d.Close())
