@@ -35,6 +35,7 @@ type command struct {
 	Rule        string            `help:"Quantize float weights: absmean (one scale a tensor), absmean-row, absmean-group=N. Needed for dense models." placeholder:"RULE"`
 	Activations string            `help:"Input of ternary matrices: int8 or none (default: what the checkpoint was trained with)." placeholder:"KIND"`
 	Scale       string            `help:"Packed weights: whether weight_scale multiplies or divides, where config.json does not say." placeholder:"multiply|divide"`
+	I2SLayout   string            `name:"i2s-layout" help:"Layout of I2_S matrices in a .gguf, which does not say it: x86." placeholder:"x86"`
 	Encoding    string            `help:"Ternary encoding: trit2 (default: 2 bits, used in place) or trit3 (1.6 bits, unpacked when loaded); of a .gguf, tq2_0 (default), tq1_0 or f16." placeholder:"NAME"`
 	Head        string            `help:"Output head: keep, or int8 (smaller and faster, not exact)." default:"keep"`
 	Generation  map[string]string `help:"Generation default: eos, temperature, top_p, top_k, min_p, repetition_penalty, max_new_tokens or modality. Repeatable." placeholder:"KEY=VALUE" mapsep:"none"`
@@ -51,7 +52,7 @@ func (c *command) Run(ctx context.Context) error {
 	if c.isTrit() {
 		return c.export(ctx)
 	}
-	opt := convert.Options{Rule: c.Rule, Scale: c.Scale, Activations: c.Activations, Generation: c.Generation, Tokenizer: c.Tokenizer, Encoding: c.Encoding, Head: c.Head,
+	opt := convert.Options{Rule: c.Rule, Scale: c.Scale, I2SLayout: c.I2SLayout, Activations: c.Activations, Generation: c.Generation, Tokenizer: c.Tokenizer, Encoding: c.Encoding, Head: c.Head,
 		NoTokenizer: c.NoTokenizer, NoSelfTest: c.NoSelfTest, Workers: c.Workers}
 	plan, err := convert.Open(c.Source, opt)
 	if err != nil {
@@ -87,7 +88,7 @@ func (c *command) output() (string, error) {
 			return "", err
 		}
 		base := filepath.Base(source)
-		for _, ext := range []string{".index.json", ".safetensors"} {
+		for _, ext := range []string{".index.json", ".safetensors", ".gguf"} {
 			base = strings.TrimSuffix(base, ext)
 		}
 		path = base + ".trit"

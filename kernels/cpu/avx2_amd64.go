@@ -5,6 +5,7 @@ package cpu
 import (
 	"math"
 	"sync"
+	"unsafe"
 
 	"golang.org/x/sys/cpu"
 
@@ -13,21 +14,18 @@ import (
 )
 
 // native lists what this processor has. Every one with AVX2 and FMA has F16C too.
-func native() []kernels.Ops {
+func native() (all []kernels.Ops) {
 	if cpu.X86.HasAVX2 && cpu.X86.HasFMA {
-		return []kernels.Ops{avx2{}}
+		all = append(all, avx2{})
+		if cpu.X86.HasAVX512F && cpu.X86.HasAVX512BW && cpu.X86.HasAVX512VL && cpu.X86.HasAVX512VNNI {
+			all = append(all, vnni{})
+		}
 	}
-	return nil
+	return all
 }
 
 // avx2 is the implementation for AVX2 and FMA. Its twin is ref, whose methods it
 // keeps where they are not worth a kernel or a shape does not fit the registers.
-//
-// The ladder, decode of one token at the 2B-4T shape on one core of a Zen 4, time
-// of all ternary matrices:
-//
-//	version 0  ref, bytes one by one           1,690 ms
-//	version 1  four rows a tile, VPMADDUBSW        21 ms
 type avx2 struct{ ref.Ops }
 
 func (avx2) Name() string { return "avx2" }
@@ -37,6 +35,7 @@ type scratch struct {
 	panel  []byte
 	floats []float32
 	sums   []int32
+	out    [16]int32 // here and not on the stack, where calls through a variable would move it to the heap
 }
 
 var scratches = sync.Pool{New: func() any { return new(scratch) }}
@@ -51,40 +50,53 @@ func grow[T any](s *[]T, n int) []T {
 
 // TernaryInt8 multiplies tiles in place for one token. For more, it unpacks four
 // rows once and multiplies them by two tokens at a time.
-func (a avx2) TernaryInt8(y []float32, ldy int, w *kernels.Ternary, x *kernels.Acts, lo, hi int) {
+func (avx2) TernaryInt8(y []float32, ldy int, w *kernels.Ternary, x *kernels.Acts, lo, hi int) {
 	kernels.CheckTernaryInt8(y, ldy, w, x, lo, hi)
+	ternaryInt8(y, ldy, w, x, lo, hi, ternaryKernels{gemv: ternaryGEMV, tokens: 2, gemm: func(sums *[16]int32, panel *byte, q *int8, stride int) {
+		second := unsafe.Add(unsafe.Pointer(q), stride) // SAFETY: ternaryInt8 gives tokens of stride codes each
+		ternaryGEMM((*[8]int32)(sums[:]), panel, stride, q, (*int8)(second), stride/32)
+	}})
+}
+
+// ternaryKernels are the parts of TernaryInt8 that differ between processors.
+type ternaryKernels struct {
+	gemv   func(sums *[4]int32, tiles *byte, n int, q *int8)
+	tokens int // how many gemm takes at once
+	gemm   func(sums *[16]int32, panel *byte, q *int8, stride int)
+}
+
+func ternaryInt8(y []float32, ldy int, w *kernels.Ternary, x *kernels.Acts, lo, hi int, k ternaryKernels) {
 	if x.M == 0 || lo == hi {
 		return
 	}
 	if w.Group != 0 {
-		a.groups(y, ldy, w, x, lo, hi)
+		ternaryGroups(y, ldy, w, x, lo, hi, k)
 		return
 	}
 	s := scratches.Get().(*scratch)
 	defer scratches.Put(s)
 	tiles := w.ColTiles()
-	sums := grow(&s.sums, x.M)
-	for m := range sums {
-		sums[m] = 2 * sumInt8(&x.Codes[m*x.Stride], tiles) // codes are trit + 2
+	twice := grow(&s.sums, x.M)
+	for m := range twice {
+		twice[m] = 2 * sumInt8(&x.Codes[m*x.Stride], tiles) // codes are trit + 2
 	}
 	for row := lo; row < hi; row += kernels.TileRows {
 		tile := &w.Tiles[row/kernels.TileRows*tiles*kernels.TileBytes]
 		n := min(kernels.TileRows, hi-row)
 		m := 0
-		if x.M > 1 {
+		if x.M >= k.tokens {
 			panel := grow(&s.panel, kernels.TileRows*x.Stride)
 			ternaryPanel(&panel[0], x.Stride, tile, tiles)
-			for ; m+2 <= x.M; m += 2 {
-				var out [8]int32
-				ternaryGEMM(&out, &panel[0], x.Stride, &x.Codes[m*x.Stride], &x.Codes[(m+1)*x.Stride], x.Stride/32)
-				store(y[m*ldy+row:][:n], w, row, out[:n], sums[m], x.Max[m])
-				store(y[(m+1)*ldy+row:][:n], w, row, out[4:][:n], sums[m+1], x.Max[m+1])
+			for ; m+k.tokens <= x.M; m += k.tokens {
+				k.gemm(&s.out, &panel[0], &x.Codes[m*x.Stride], x.Stride)
+				for t := range k.tokens {
+					store(y[(m+t)*ldy+row:][:n], w, row, s.out[4*t:][:n], twice[m+t], x.Max[m+t])
+				}
 			}
 		}
-		if m < x.M {
-			var out [4]int32
-			ternaryGEMV(&out, tile, tiles, &x.Codes[m*x.Stride])
-			store(y[m*ldy+row:][:n], w, row, out[:n], sums[m], x.Max[m])
+		for ; m < x.M; m++ {
+			k.gemv((*[4]int32)(s.out[:]), tile, tiles, &x.Codes[m*x.Stride])
+			store(y[m*ldy+row:][:n], w, row, s.out[:n], twice[m], x.Max[m])
 		}
 	}
 }
@@ -104,8 +116,10 @@ func store(y []float32, w *kernels.Ternary, row int, sums []int32, twice int32, 
 	}
 }
 
-// groups is TernaryInt8 for scales of groups of columns, whole tiles each.
-func (avx2) groups(y []float32, ldy int, w *kernels.Ternary, x *kernels.Acts, lo, hi int) {
+// ternaryGroups is TernaryInt8 for scales of groups of columns, whole tiles each.
+func ternaryGroups(y []float32, ldy int, w *kernels.Ternary, x *kernels.Acts, lo, hi int, k ternaryKernels) {
+	s := scratches.Get().(*scratch)
+	defer scratches.Put(s)
 	tiles, step := w.ColTiles(), w.Group/kernels.TileCols
 	for row := lo; row < hi; row += kernels.TileRows {
 		for m := range x.M {
@@ -114,11 +128,10 @@ func (avx2) groups(y []float32, ldy int, w *kernels.Ternary, x *kernels.Acts, lo
 				first := g * step
 				n := min(step, tiles-first)
 				q := &x.Codes[m*x.Stride+g*w.Group]
-				var out [4]int32
-				ternaryGEMV(&out, &w.Tiles[(row/kernels.TileRows*tiles+first)*kernels.TileBytes], n, q)
+				k.gemv((*[4]int32)(s.out[:]), &w.Tiles[(row/kernels.TileRows*tiles+first)*kernels.TileBytes], n, q)
 				twice := 2 * sumInt8(q, n)
 				for r := range min(kernels.TileRows, hi-row) {
-					acc[r] = ref.FMA32(float32(out[r]-twice), w.Scales[(row+r)*w.Groups()+g], acc[r])
+					acc[r] = ref.FMA32(float32(s.out[r]-twice), w.Scales[(row+r)*w.Groups()+g], acc[r])
 				}
 			}
 			for r := range min(kernels.TileRows, hi-row) {

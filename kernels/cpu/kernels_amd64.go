@@ -83,3 +83,13 @@ func absMax(x *float32, n int) uint32
 //
 //go:noescape
 func roundInt8(q *int8, x *float32, k float32, n int)
+
+// ternaryGEMV512 is ternaryGEMV in 512-bit registers, two rows in each.
+//
+//go:noescape
+func ternaryGEMV512(sums *[4]int32, tiles *byte, n int, q *int8)
+
+// ternaryGEMM512 multiplies four rows of a panel, 64 n columns, by four tokens: the sums of (trit+2)*q, four for each token. Rows and tokens are stride bytes apart.
+//
+//go:noescape
+func ternaryGEMM512(sums *[16]int32, panel *byte, q *int8, stride int, n int)

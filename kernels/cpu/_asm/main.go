@@ -14,6 +14,7 @@ func main() {
 	dots()
 	attention()
 	quantizer()
+	vnni()
 	Generate()
 }
 
