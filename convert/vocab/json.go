@@ -12,7 +12,7 @@ const MaxSize = 64 << 20
 
 // MaxTokens is the number of tokens that a vocabulary may have. The largest in
 // use have 2^18.
-const MaxTokens = 1 << 20
+const MaxTokens = 1 << 19
 
 // addedToken is a token that is cut out of the text before the model sees it.
 type addedToken struct {

@@ -2,6 +2,8 @@ package vocab
 
 import (
 	"bytes"
+	"cmp"
+	"encoding/binary"
 	"slices"
 )
 
@@ -21,7 +23,7 @@ func newAffixes(tokens [][]byte, order []int32, member func(i int32) bool) *affi
 	order = slices.DeleteFunc(slices.Clone(order), func(i int32) bool { return !member(i) })
 	a := &affixes{tokens: tokens}
 	a.prefix = longestAffixes(tokens, order, bytes.HasPrefix)
-	slices.SortFunc(order, func(i, j int32) int { return compareReversed(tokens[i], tokens[j]) })
+	sortBy(tokens, order, lastBytes, compareReversed)
 	a.suffix = longestAffixes(tokens, order, bytes.HasSuffix)
 	return a
 }
@@ -33,22 +35,65 @@ func sorted(tokens [][]byte) []int32 {
 	for i := range order {
 		order[i] = int32(i)
 	}
-	slices.SortFunc(order, func(i, j int32) int {
-		if c := bytes.Compare(tokens[i], tokens[j]); c != 0 {
-			return c
-		}
-		return int(i - j)
-	})
+	sortBy(tokens, order, firstBytes, bytes.Compare)
 	return order
 }
 
-func compareReversed(a, b []byte) int {
-	for i, j := len(a)-1, len(b)-1; i >= 0 && j >= 0; i, j = i-1, j-1 {
-		if a[i] != b[j] {
-			return int(a[i]) - int(b[j])
-		}
+// sortBy sorts indexes of tokens by compare, of which key gives as much as fits
+// into a word: most comparisons then need not fetch the tokens.
+func sortBy(tokens [][]byte, order []int32, key func(token []byte) uint64, compare func(a, b []byte) int) {
+	type entry struct {
+		key   uint64
+		index int32
 	}
-	return len(a) - len(b)
+	entries := make([]entry, len(order))
+	for k, i := range order {
+		entries[k] = entry{key(tokens[i]), i}
+	}
+	slices.SortFunc(entries, func(a, b entry) int {
+		if a.key != b.key {
+			return cmp.Compare(a.key, b.key)
+		}
+		if c := compare(tokens[a.index], tokens[b.index]); c != 0 {
+			return c
+		}
+		return int(a.index - b.index)
+	})
+	for k, e := range entries {
+		order[k] = e.index
+	}
+}
+
+// firstBytes orders as bytes.Compare does the first eight bytes.
+func firstBytes(token []byte) uint64 {
+	if len(token) >= 8 {
+		return binary.BigEndian.Uint64(token)
+	}
+	var word [8]byte
+	copy(word[:], token)
+	return binary.BigEndian.Uint64(word[:])
+}
+
+// lastBytes orders as compareReversed does the last eight bytes.
+func lastBytes(token []byte) uint64 {
+	if len(token) >= 8 {
+		return binary.LittleEndian.Uint64(token[len(token)-8:])
+	}
+	var word [8]byte
+	copy(word[8-len(token):], token)
+	return binary.LittleEndian.Uint64(word[:])
+}
+
+// compareReversed compares from the end on.
+func compareReversed(a, b []byte) int {
+	for len(a) >= 8 && len(b) >= 8 {
+		if x, y := lastBytes(a), lastBytes(b); x != y {
+			return cmp.Compare(x, y)
+		}
+		a, b = a[:len(a)-8], b[:len(b)-8]
+	}
+	// The shorter one has less than eight bytes left; zeros stand for what lacks.
+	return cmp.Or(cmp.Compare(lastBytes(a), lastBytes(b)), len(a)-len(b))
 }
 
 // longestAffixes goes through tokens in an order in which a token comes behind
@@ -102,8 +147,9 @@ func (a *affixes) pairs(i int32, scratch *[]int32, yield func(merge) bool) bool 
 // mergeBytes is the least that a pair takes in the file beside its letters.
 const mergeBytes = len(`["",""],`)
 
-// all returns the pairs of the tokens in the order given; false where they take
-// more than limit bytes in a file.
+// all returns the pairs of the tokens in the order given, those of one token by
+// their left half, as the files in use have them; false where they take more than
+// limit bytes in a file.
 func (a *affixes) all(order []int32, limit int) ([]merge, bool) {
 	var scratch []int32
 	count, size := 0, 0
@@ -119,10 +165,12 @@ func (a *affixes) all(order []int32, limit int) ([]merge, bool) {
 	}
 	list := make([]merge, 0, count)
 	for _, i := range order {
+		start := len(list)
 		a.pairs(i, &scratch, func(m merge) bool {
 			list = append(list, m)
 			return true
 		})
+		slices.SortFunc(list[start:], func(a, b merge) int { return int(a.left - b.left) })
 	}
 	return list, true
 }

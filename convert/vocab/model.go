@@ -29,6 +29,7 @@ type model struct {
 	offsets []int32  // of the pieces' messages
 	scores  []float32
 	types   []pieceType
+	specs   [6]bool // by field number: seen
 
 	modelType          int
 	modelTypeAt        int
@@ -76,11 +77,17 @@ func readModel(data []byte) (*model, error) {
 	return m, nil
 }
 
+// spec reads a message that a file has once. Protobuf would merge several; no
+// writer makes several, and readers that differ would see other settings.
 func (m *model) spec(v value, name string, read func(value) error) error {
 	in, err := v.message(name, -1)
 	if err != nil {
 		return err
 	}
+	if m.specs[v.field] {
+		return in.wrong(v.off, "", "a second one", "one")
+	}
+	m.specs[v.field] = true
 	return in.fields(read)
 }
 

@@ -134,7 +134,7 @@ func (m *model) merges(order []int32) ([]merge, error) {
 	return list, nil
 }
 
-// orderTies sorts the pairs of pieces that have one score.
+// orderTies sorts the pairs of different pieces that have one score.
 func (m *model) orderTies(list []merge) {
 	runes := func(id int32) int { return utf8.RuneCount(m.pieces[id]) }
 	for start := 0; start < len(list); {

@@ -87,7 +87,7 @@ func (m *message) fields(visit func(v value) error) error {
 			}
 			pos += n
 			if length > uint64(m.end-pos) {
-				return m.wrong(v.off, "", strconv.FormatUint(length, 10)+" bytes in field "+strconv.Itoa(v.field), "at most the "+strconv.Itoa(m.end-pos)+" that are left")
+				return m.wrong(v.off, "", strconv.FormatUint(length, 10)+" bytes in field "+strconv.Itoa(v.field), "at most the "+strconv.Itoa(m.end-pos)+" that are left: the file is cut off or damaged")
 			}
 			size = int(length)
 			v.start, v.end = pos, pos+size
