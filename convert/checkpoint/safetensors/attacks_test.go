@@ -25,7 +25,7 @@ func archive(header string, n int) []byte {
 	return append(binary.LittleEndian.AppendUint64(nil, uint64(len(header))), append([]byte(header), make([]byte, n)...)...)
 }
 
-func field(fields string) []byte { return archive(`{"a":{`+fields+`}}`, 8) }
+func lone(fields string) []byte { return archive(`{"a":{`+fields+`}}`, 8) }
 
 // attacks are files with one trick each; testdata/attacks/README.md explains them.
 var attacks = []struct {
@@ -40,17 +40,17 @@ var attacks = []struct {
 	{"header-nul-padding", archive("{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}\x00\x00", 8)},
 	{"header-deep", archive(`{"a":`+strings.Repeat("[", 5000)+strings.Repeat("]", 5000)+"}", 0)},
 	{"duplicate-tensor", archive(`{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"a":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}}`, 8)},
-	{"duplicate-field", field(`"dtype":"F32","dtype":"F16","shape":[2],"data_offsets":[0,8]`)},
+	{"duplicate-field", lone(`"dtype":"F32","dtype":"F16","shape":[2],"data_offsets":[0,8]`)},
 	{"duplicate-escaped", archive(`{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"\u0061":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}}`, 8)},
 	{"metadata-number", archive(`{"__metadata__":{"x":1},"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}`, 8)},
-	{"dtype-unknown", field(`"dtype":"F31","shape":[2],"data_offsets":[0,8]`)},
-	{"shape-overflow", field(`"dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,8]`)},
-	{"shape-negative", field(`"dtype":"F32","shape":[-2,-1],"data_offsets":[0,8]`)},
-	{"shape-float", field(`"dtype":"F32","shape":[2.0],"data_offsets":[0,8]`)},
+	{"dtype-unknown", lone(`"dtype":"F31","shape":[2],"data_offsets":[0,8]`)},
+	{"shape-overflow", lone(`"dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,8]`)},
+	{"shape-negative", lone(`"dtype":"F32","shape":[-2,-1],"data_offsets":[0,8]`)},
+	{"shape-float", lone(`"dtype":"F32","shape":[2.0],"data_offsets":[0,8]`)},
 	{"offsets-overlap", archive(`{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}}`, 8)},
 	{"offsets-hole", archive(`{"a":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}}`, 8)},
-	{"offsets-reversed", field(`"dtype":"F32","shape":[2],"data_offsets":[8,0]`)},
-	{"offsets-past-end", field(`"dtype":"F32","shape":[3],"data_offsets":[0,12]`)},
+	{"offsets-reversed", lone(`"dtype":"F32","shape":[2],"data_offsets":[8,0]`)},
+	{"offsets-past-end", lone(`"dtype":"F32","shape":[3],"data_offsets":[0,12]`)},
 	{"bytes-after", archive(`{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}`, 8)},
 	{"name-nul", archive(`{"a\u0000b":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}`, 8)},
 	{"name-surrogate", archive(`{"\ud800":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}`, 8)},
