@@ -24,10 +24,12 @@ type cpuEngine struct {
 	model *Model
 	opt   Options
 	cache cache
+	pool  *pool
 
-	mu   sync.Mutex // one computation at a time: they share the buffers below
-	buf  buffers
-	rows []row
+	mu     sync.Mutex // one computation at a time: they share the buffers below
+	closed bool
+	buf    buffers
+	rows   []row
 }
 
 // row is one position of the batch being computed.
@@ -73,7 +75,7 @@ func NewCPU(m *Model, opt Options) (Engine, error) {
 	if opt.Kernels == nil {
 		opt.Kernels = cpu.New()
 	}
-	e := &cpuEngine{ops: opt.Kernels, model: m, opt: opt}
+	e := &cpuEngine{ops: opt.Kernels, model: m, opt: opt, pool: newPool(opt.Threads)}
 	e.cache = cache{layers: c.NumLayers, kvHeads: c.NumKVHeads, headDim: c.HeadDim}
 	e.buf.pageTables = map[*sequence][]*kernels.Page{}
 	e.buf.attnScratch.New = func() any {
@@ -86,7 +88,14 @@ func NewCPU(m *Model, opt Options) (Engine, error) {
 func (e *cpuEngine) Name() string          { return "cpu/" + e.ops.Name() }
 func (e *cpuEngine) Model() *Model         { return e.model }
 func (e *cpuEngine) NewSequence() Sequence { return &sequence{cache: &e.cache} }
-func (e *cpuEngine) Close() error          { return nil }
+
+func (e *cpuEngine) Close() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.pool.close()
+	e.closed = true
+	return nil
+}
 
 func (e *cpuEngine) Plan() MemoryPlan {
 	c := &e.model.Config
@@ -105,6 +114,9 @@ func (e *cpuEngine) Plan() MemoryPlan {
 func (e *cpuEngine) Forward(ctx context.Context, spans []Span) ([]Result, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if e.closed {
+		return nil, errors.New("the engine is closed")
+	}
 	c := &e.model.Config
 	results := make([]Result, len(spans))
 	used := make(map[*sequence]bool, len(spans))
@@ -225,7 +237,7 @@ func (e *cpuEngine) batch(rows []row, spans []Span, results []Result) error {
 			return in(err)
 		}
 		act := activations[c.Activation]
-		if err := split(e.opt.Threads, len(gate), 64, func(lo, hi int) error {
+		if err := e.pool.split(len(gate), 64, func(lo, hi int) error {
 			e.ops.Gate(gate[lo:hi], gate[lo:hi], up[lo:hi], act)
 			return nil
 		}); err != nil {
@@ -253,7 +265,7 @@ func (e *cpuEngine) start(rows []row, spans []Span) error {
 			b.pageTables[r.seq] = nil
 		}
 	}
-	return split(e.opt.Threads, len(rows), 1, func(lo, hi int) error {
+	return e.pool.split(len(rows), 1, func(lo, hi int) error {
 		for i := lo; i < hi; i++ {
 			r, x := rows[i], b.x[i*hidden:(i+1)*hidden]
 			if sp := &spans[r.span]; sp.Embeddings != nil {
@@ -320,7 +332,7 @@ func (e *cpuEngine) input(x []float32, width int, norm *kernels.Norm) (input, er
 	b, n := &e.buf, len(x)/width
 	if e.model.Config.ActivationQuant == model.ActivationInt8 {
 		b.acts.Resize(n, width)
-		return input{acts: &b.acts}, split(e.opt.Threads, n, 1, func(lo, hi int) (err error) {
+		return input{acts: &b.acts}, e.pool.split(n, 1, func(lo, hi int) (err error) {
 			for i := lo; i < hi && err == nil; i++ {
 				b.acts.Max[i], err = e.ops.NormQuant(b.acts.Token(i), x[i*width:(i+1)*width], norm)
 			}
@@ -335,7 +347,7 @@ func (e *cpuEngine) input(x []float32, width int, norm *kernels.Norm) (input, er
 }
 
 func (e *cpuEngine) multiply(y []float32, w *kernels.Ternary, in input) error {
-	return split(e.opt.Threads, w.Rows, kernels.TileRows, func(lo, hi int) error {
+	return e.pool.split(w.Rows, kernels.TileRows, func(lo, hi int) error {
 		if in.acts != nil {
 			e.ops.TernaryInt8(y, w.Rows, w, in.acts, lo, hi)
 		} else {
@@ -346,7 +358,7 @@ func (e *cpuEngine) multiply(y []float32, w *kernels.Ternary, in input) error {
 }
 
 func (e *cpuEngine) normRows(y, x []float32, width int, norm *kernels.Norm) error {
-	return split(e.opt.Threads, len(x)/width, 1, func(lo, hi int) error {
+	return e.pool.split(len(x)/width, 1, func(lo, hi int) error {
 		for i := lo; i < hi; i++ {
 			if err := e.ops.Norm(y[i*width:(i+1)*width], x[i*width:(i+1)*width], norm); err != nil {
 				return err
@@ -374,7 +386,7 @@ func (e *cpuEngine) place(rows []row, layer int, l *layer) error {
 	for seq := range b.pageTables {
 		b.pageTables[seq] = seq.pages(layer, b.pageTables[seq][:0])
 	}
-	return split(e.opt.Threads, len(rows), 1, func(lo, hi int) error {
+	return e.pool.split(len(rows), 1, func(lo, hi int) error {
 		for i := lo; i < hi; i++ {
 			q, k, v := b.q[i*qDim:(i+1)*qDim], b.k[i*kvDim:(i+1)*kvDim], b.v[i*kvDim:(i+1)*kvDim]
 			if l.qNorm != nil {
@@ -411,7 +423,7 @@ func (e *cpuEngine) normHeads(x []float32, norm *kernels.Norm) error {
 func (e *cpuEngine) attend(rows []row, att, q []float32) error {
 	c, b := &e.model.Config, &e.buf
 	dim, shared := c.HeadDim, c.NumHeads/c.NumKVHeads
-	return split(e.opt.Threads, len(rows)*c.NumHeads, 1, func(lo, hi int) error {
+	return e.pool.split(len(rows)*c.NumHeads, 1, func(lo, hi int) error {
 		scratch := b.attnScratch.Get().(*[]float32)
 		defer b.attnScratch.Put(scratch)
 		for i := lo; i < hi; i++ {
@@ -439,7 +451,7 @@ func (e *cpuEngine) finish(rows []row, spans []Span, results []Result) error {
 	if w := e.model.head.Ternary; w != nil {
 		err = e.project(states, hidden, nil, to{logits, projection{Ternary: w}})
 	} else {
-		err = split(e.opt.Threads, vocab, kernels.TileRows, func(lo, hi int) error {
+		err = e.pool.split(vocab, kernels.TileRows, func(lo, hi int) error {
 			e.ops.Dense(logits, vocab, e.model.head.Dense, states, len(targets), hidden, lo, hi)
 			return nil
 		})
