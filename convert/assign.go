@@ -44,6 +44,9 @@ func (a *assignment) options() error {
 	if o.Head != "" && o.Head != "keep" && o.Head != format.Int8.String() {
 		return fmt.Errorf("head %q, want \"keep\" or \"int8\"", o.Head)
 	}
+	if o.I2SLayout != "" && o.I2SLayout != i2sX86 {
+		return fmt.Errorf("i2s-layout %q, want %q: no other layout is read", o.I2SLayout, i2sX86)
+	}
 	if o.Scale != "" && o.Scale != "multiply" && o.Scale != "divide" {
 		return fmt.Errorf("scale %q, want \"multiply\" or \"divide\"", o.Scale)
 	}
@@ -95,7 +98,7 @@ func (a *assignment) all() error {
 		case t.Role == model.RoleHead:
 			base = a.head
 		case t.Layer != model.NoLayer:
-			base = fmt.Sprintf("%slayers.%d.%s", a.prefix, t.Layer, a.hf.family.roleName(t.Role))
+			base = a.prefix + a.hf.family.blockName(t.Layer) + a.hf.family.roleName(t.Role)
 		}
 		a.assign(t, base)
 	}
@@ -110,12 +113,12 @@ func (a *assignment) all() error {
 func (a *assignment) lookup(name string, shape []int) *checkpoint.Tensor {
 	t, ok := a.plan.dir.Weights.Lookup(name)
 	if !ok {
-		a.bad("no tensor %s, which config.json implies with shape %v%s", name, shape, a.missingHint(name))
+		a.bad("no tensor %s, which %s implies with shape %v%s", name, a.hf.where, shape, a.missingHint(name))
 		return nil
 	}
 	a.used[name] = true
 	if !sameShape(t.Shape, shape) {
-		a.bad("%s: tensor %s has shape %v, want %v, which config.json implies", t.File, name, t.Shape, shape)
+		a.bad("%s: tensor %s has shape %v, want %v, which %s implies", t.File, name, t.Shape, shape, a.hf.where)
 		return nil
 	}
 	return t
@@ -155,9 +158,12 @@ var denseEncodings = map[checkpoint.DType]format.Encoding{checkpoint.F32: format
 func (a *assignment) assign(t model.Tensor, base string) {
 	switch t.Kind {
 	case model.Matrix:
-		if a.hf.family.name == "tritter" {
+		switch {
+		case a.hf.family.name == "tritter":
 			a.tritterMatrix(t, base)
-		} else {
+		case a.plan.gguf != nil:
+			a.ggufMatrix(t, base)
+		default:
 			a.matrix(t, base)
 		}
 	case model.Table:
@@ -246,8 +252,10 @@ func (a *assignment) mayQuantize(src *checkpoint.Tensor) bool {
 	switch q := a.hf.quant; {
 	case q != nil:
 		err = fmt.Errorf("%s: tensor %s has dtype %s, but config.json says that weights are packed (quantization_mode %q, linear_class %q); if these are float masters, %s", src.File, src.Name, src.DType, q.mode, q.linearClass, hint)
-	case a.hf.family.ternary:
+	case a.hf.family.ternary && a.plan.gguf == nil:
 		err = fmt.Errorf("config.json has no quantization_config, so how its float weights become trits is not known; %s", hint)
+	case a.hf.family.ternary:
+		err = fmt.Errorf("%s does not say how the float weights become trits; %s", a.hf.where, hint)
 	default:
 		err = fmt.Errorf("this is a dense model: its %s weights were not trained to be ternary, and rounding them will harm its answers; if you want that, %s", src.DType, hint)
 	}
@@ -324,11 +332,20 @@ func (a *assignment) table(t model.Tensor, base string) {
 		}
 		return
 	}
-	src := a.float(base+".weight", t.Shape)
-	if src == nil {
+	if a.plan.gguf != nil && a.ggufTable(t, base) {
 		return
 	}
+	if src := a.float(base+".weight", t.Shape); src != nil {
+		a.addTable(t, src)
+	}
+}
+
+// addTable adds the embedding or a head of floats.
+func (a *assignment) addTable(t model.Tensor, src *checkpoint.Tensor) {
 	target := Target{Source: src, Rule: model.RuleCopy, Spec: format.TensorSpec{Name: t.Name, Encoding: denseEncodings[src.DType], Dims: t.Shape}}
+	if target.Spec.Encoding == 0 { // quantized, in a GGUF file
+		target.Rule, target.Spec.Encoding = model.RuleFloat32, format.F32
+	}
 	isHead := t.Role == model.RoleHead || a.plan.Config.TiedHead
 	if isHead && a.plan.options.Head == format.Int8.String() {
 		target.Rule = model.RuleInt8Row
@@ -346,6 +363,8 @@ func (a *assignment) leftovers() {
 	for _, t := range a.plan.dir.Weights.Tensors() {
 		switch {
 		case a.used[t.Name]:
+		case t.Name == ropeFreqs && a.plan.gguf != nil:
+			a.plan.Dropped = append(a.plan.Dropped, t) // the configuration says the same
 		case rotaryBuffer.MatchString(t.Name):
 			a.rotary(t)
 		case strings.HasSuffix(t.Name, "._quantized_weight_cache") && a.hf.family.name == "tritter":
@@ -353,7 +372,7 @@ func (a *assignment) leftovers() {
 		case t.Name == a.head+".weight" && a.plan.Config.TiedHead:
 			a.tiedCopy(t, a.embed+".weight")
 		default:
-			a.bad("%s: tensor %s %s %v has no place in a model of this config.json", t.File, t.Name, t.DType, t.Shape)
+			a.bad("%s: tensor %s %s %v has no place in the model that %s describes", t.File, t.Name, t.DType, t.Shape, a.hf.where)
 		}
 	}
 }

@@ -27,6 +27,7 @@ type Sink interface {
 type sourceSums struct {
 	source, scale [32]byte
 	err2, norm2   float64 // squared error of quantization and squared norm of the weights
+	strange       int     // rows of TQ1_0 with bytes that no quantizer writes
 }
 
 // chunkBytes is how much of a source tensor is read at once: small enough that
@@ -66,6 +67,10 @@ func (d *deriver) derive(t *Target, sink Sink) (sums sourceSums, err error) {
 		sums, err = d.unpack(t, sink)
 	case model.RulePackedRows:
 		sums, err = d.unpackRows(t, sink)
+	case model.RuleBlocks:
+		sums, err = d.blocks(t, sink)
+	case model.RuleI2SX86:
+		sums, err = d.i2s(t, sink)
 	case model.RuleCopy:
 		sums, err = d.copy(t, sink)
 	case model.RuleFloat32, model.RuleScaledBias:
@@ -90,7 +95,7 @@ func grown[T any](s *[]T, n int) []T {
 // rows calls fn with the raw bytes of consecutive rows of t, from row lo to hi, a
 // multiple of four rows at a time but for the last.
 func (d *deriver) rows(t *checkpoint.Tensor, lo, hi, cols int, fn func(row, n int, raw []byte) error) error {
-	width := cols * t.DType.Size()
+	width := rowBytes(t.DType, cols)
 	step := max(chunkBytes/width/quantize.TileRows, 1) * quantize.TileRows
 	for row := lo; row < hi; row += step {
 		if err := d.ctx.Err(); err != nil {
@@ -119,11 +124,12 @@ func shape(dims []int) (rows, cols int) {
 
 // nonFinite finds the first element of raw, rows from row on, that is not finite.
 func nonFinite(t *checkpoint.Tensor, row, cols int, raw []byte) error {
-	values := make([]float32, len(raw)/t.DType.Size())
+	values := make([]float32, len(raw)/rowBytes(t.DType, cols)*cols)
 	widen(values, raw, t.DType)
 	for i, v := range values {
 		if quantize.CheckFinite(values[i:i+1]) != nil {
-			at := (int64(row)*int64(cols) + int64(i)) * int64(t.DType.Size())
+			block := i / blockOf(t.DType) * blockOf(t.DType)
+			at := int64(row)*int64(rowBytes(t.DType, cols)) + int64(rowBytes(t.DType, block))
 			return &checkpoint.FormatError{File: t.File, Offset: noOffset, Field: fmt.Sprintf("tensor %s: row %d, column %d (byte %d of the tensor)", t.Name, row+i/cols, i%cols, at),
 				Got: fmt.Sprint(v), Want: "a finite weight", Hint: "the checkpoint is damaged or its training diverged"}
 		}

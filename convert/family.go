@@ -19,6 +19,7 @@ type family struct {
 	names      map[model.Role]string // of the tensors in a block, and of embedding and final norm
 	embeds     []string              // spellings of the embedding, the usual one first
 	heads      []string              // spellings of the head
+	block      string                // what the tensors of a block begin with; "" is "layers"
 	ternary    bool                  // every model of the class was trained with ternary weights and int8 activations
 
 	// What transformers' class says when config.json does not.
@@ -47,6 +48,15 @@ var tritterNames = map[model.Role]string{
 	"attn_norm":    "input_layernorm", "q": "attention.q_proj", "k": "attention.k_proj", "v": "attention.v_proj",
 	"q_norm": "attention.q_norm", "k_norm": "attention.k_norm", "o": "attention.o_proj",
 	"gate": "mlp.gate_proj", "up": "mlp.up_proj", "down": "mlp.down_proj", "post_mlp_norm": "post_mlp_layernorm",
+}
+
+// blockName returns what the names of a layer's tensors begin with.
+func (f *family) blockName(layer int) string {
+	block := f.block
+	if block == "" {
+		block = "layers"
+	}
+	return fmt.Sprintf("%s.%d.", block, layer)
 }
 
 // roleName returns what a tensor of a block is called, without its layer.

@@ -9,6 +9,8 @@ import (
 	"github.com/x448/float16"
 
 	"github.com/tritter-ai/tritter/convert/checkpoint"
+	"github.com/tritter-ai/tritter/convert/checkpoint/gguf"
+	"github.com/tritter-ai/tritter/quantize"
 )
 
 // f16Table holds the float32 value of every float16: a table load is three times
@@ -22,9 +24,9 @@ var f16Table = sync.OnceValue(func() *[1 << 16]float32 {
 })
 
 // widen decodes little-endian floats exactly. src holds len(dst) elements of type
-// d, which is F32, F16 or BF16.
+// d, which is F32, F16, BF16 or, in whole blocks, GGUF's Q8_0.
 func widen(dst []float32, src []byte, d checkpoint.DType) {
-	src = src[:len(dst)*d.Size()]
+	src = src[:rowBytes(d, len(dst))]
 	switch d {
 	case checkpoint.BF16:
 		for len(dst) >= 4 && len(src) >= 8 {
@@ -47,6 +49,10 @@ func widen(dst []float32, src []byte, d checkpoint.DType) {
 		for i := range dst {
 			dst[i] = math.Float32frombits(binary.LittleEndian.Uint32(src[4*i:]))
 		}
+	case q8:
+		if err := gguf.Floats(dst, src, gguf.Q8_0); err != nil {
+			panic(err) // every byte of Q8_0 is legal
+		}
 	default:
 		panic(fmt.Sprintf("convert: widen %s", d))
 	}
@@ -58,6 +64,16 @@ func widen(dst []float32, src []byte, d checkpoint.DType) {
 func allFinite(raw []byte, d checkpoint.DType) bool {
 	var exponent, one, sign uint64
 	switch d {
+	case q8:
+		weights, size := gguf.Q8_0.Block()
+		block := make([]float32, weights)
+		for ; len(raw) > 0; raw = raw[size:] {
+			widen(block, raw[:size], d)
+			if quantize.CheckFinite(block) != nil {
+				return false
+			}
+		}
+		return true
 	case checkpoint.BF16:
 		exponent, one, sign = 0x7f807f807f807f80, 0x0080008000800080, 0x8000800080008000
 	case checkpoint.F16:

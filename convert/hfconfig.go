@@ -9,11 +9,14 @@ import (
 	"github.com/tritter-ai/tritter/model"
 )
 
-// hfConfig is what a Hugging Face config.json says about a model.
+// hfConfig is what a Hugging Face config.json, or what stands in its place, says
+// about a model.
 type hfConfig struct {
+	where    string       // what says it, for messages
 	config   model.Config // Modalities and ActivationQuant are set later
 	family   *family
 	quant    *quantConfig // nil without quantization_config
+	int8     bool         // the storage of the weights goes with int8 activations
 	masters  bool         // the configuration asks for absmean of its float weights
 	eos      []int
 	warnings []string
@@ -50,7 +53,7 @@ func parseConfig(data []byte) (*hfConfig, error) {
 
 // readConfig reads the configuration of a family from o.
 func readConfig(f *family, o *object) (*hfConfig, error) {
-	h := &hfConfig{family: f}
+	h := &hfConfig{family: f, where: o.where}
 	h.config.Rope.Pairing, h.config.Biases = model.PairHalf, []model.Projection{}
 	f.read(h, o)
 	h.eos, _ = o.integers("eos_token_id")

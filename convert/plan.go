@@ -24,6 +24,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/tritter-ai/tritter/convert/checkpoint"
+	"github.com/tritter-ai/tritter/convert/checkpoint/gguf"
 	"github.com/tritter-ai/tritter/format"
 	"github.com/tritter-ai/tritter/model"
 	"github.com/tritter-ai/tritter/tokenizer"
@@ -38,6 +39,7 @@ type Options struct {
 	Rule        string            // quantize float weights: absmean, absmean-row, absmean-group=N
 	Scale       string            // "multiply" or "divide", for packed weights whose config does not say
 	Activations string            // "int8" or "none"
+	I2SLayout   string            // "x86": the layout of I2_S matrices in a GGUF file, which does not say it
 	Encoding    string            // of ternary matrices: "trit2" (default) or "trit3"
 	Head        string            // of the output head: "keep" (default) or "int8"
 	Generation  map[string]string // generation defaults, over those of the checkpoint
@@ -61,6 +63,9 @@ type Plan struct {
 	Warnings   []string
 
 	dir       *checkpoint.Dir
+	gguf      *gguf.Reader // of dir, when that is a GGUF file
+	where     string       // what says the configuration, for messages
+	configSum [32]byte     // SHA-256 of config.json, or of what a GGUF file has in front of its tensors
 	options   Options
 	tokenizer *tokenizer.Tokenizer
 }
@@ -72,7 +77,8 @@ type Target struct {
 	Scale  *checkpoint.Tensor // of packed weights; nil otherwise
 	Rule   string             // a model.Rule* constant: how Source becomes the target
 
-	divide bool // Scale divides
+	divide bool         // Scale divides
+	i2s    *gguf.Reader // of an I2_S Source, which knows where its scale is
 }
 
 // Open opens the checkpoint at path, a folder or a file, and plans its conversion.
@@ -100,7 +106,7 @@ func (p *Plan) plan() error {
 	if err != nil {
 		return err
 	}
-	p.Family, p.Config, p.Warnings = h.family.name, h.config, h.warnings
+	p.Family, p.Config, p.Warnings, p.where = h.family.name, h.config, h.warnings, h.where
 	if err := p.planActivations(h); err != nil {
 		return err
 	}
@@ -114,7 +120,7 @@ func (p *Plan) plan() error {
 		}
 	}
 	if err := p.Config.Validate(); err != nil {
-		return fmt.Errorf("config.json: %w", err)
+		return fmt.Errorf("%s: %w", h.where, err)
 	}
 	if !p.options.WeightsOnly {
 		if err := p.planGeneration(h.eos); err != nil {
@@ -127,7 +133,9 @@ func (p *Plan) plan() error {
 // planChat takes the chat template from its own file, or from the configuration
 // of the tokenizer: a template, or a list of named ones of which "default" counts.
 func (p *Plan) planChat() error {
-	if p.dir.ChatTemplate != nil {
+	if p.gguf != nil {
+		p.Chat = []byte(p.gguf.Metadata()["tokenizer.chat_template"])
+	} else if p.dir.ChatTemplate != nil {
 		p.Chat = p.dir.ChatTemplate
 	} else if p.dir.TokenizerConfig != nil {
 		o, err := parseObject("tokenizer_config.json", p.dir.TokenizerConfig)
@@ -158,9 +166,13 @@ func (p *Plan) planChat() error {
 	return nil
 }
 
-// readConfig reads config.json, or, for a Tritter checkpoint without one, what its
-// weights say of themselves.
+// readConfig reads config.json, or, for GGUF and for a Tritter checkpoint without
+// one, what the weights say of themselves.
 func (p *Plan) readConfig() (*hfConfig, error) {
+	if r, ok := p.dir.Weights.(*gguf.Reader); ok {
+		return p.ggufConfig(r)
+	}
+	p.configSum = sha256.Sum256(p.dir.Config)
 	if p.dir.Config == nil {
 		if h, err := tritterConfig(p.dir.Weights); h != nil || err != nil {
 			return h, err
@@ -173,7 +185,7 @@ func (p *Plan) planActivations(h *hfConfig) error {
 	switch p.options.Activations {
 	case "":
 		p.Config.ActivationQuant = model.ActivationNone
-		if h.family.ternary || h.quant != nil {
+		if h.family.ternary || h.quant != nil || h.int8 {
 			p.Config.ActivationQuant = model.ActivationInt8
 		}
 	case string(model.ActivationInt8), string(model.ActivationNone):
@@ -206,8 +218,15 @@ func (p *Plan) planTokenizer() error {
 	if p.Tokenizer == nil && p.dir.TokenizerModel != nil {
 		p.Tokenizer, where = p.dir.TokenizerModel, "tokenizer.model"
 	}
-	if p.options.NoTokenizer {
+	switch {
+	case p.options.NoTokenizer:
 		p.Tokenizer = nil
+	case p.gguf != nil && p.options.Tokenizer == "":
+		var err error
+		if p.Tokenizer, err = ggufTokenizer(p.gguf); err != nil {
+			return fmt.Errorf("%w; --tokenizer PATH stores the tokenizer.json of the original model, --no-tokenizer none", err)
+		}
+		where = p.gguf.Files()[0]
 	}
 	if p.Tokenizer == nil {
 		p.Warnings = append(p.Warnings, "no tokenizer: the file will work on ids only; --tokenizer PATH adds one")
@@ -222,7 +241,7 @@ func (p *Plan) planTokenizer() error {
 		return fmt.Errorf("%w; --no-tokenizer converts without it", err)
 	}
 	if n := t.VocabSize(); n > p.Config.VocabSize {
-		return fmt.Errorf("%s: ids up to %d, but vocab_size in config.json is %d: the tokenizer belongs to another model, or vocab_size is wrong", where, n-1, p.Config.VocabSize)
+		return fmt.Errorf("%s: ids up to %d, but vocab_size in %s is %d: the tokenizer belongs to another model, or vocab_size is wrong", where, n-1, p.where, p.Config.VocabSize)
 	}
 	if ms := t.Modalities(); len(ms) > 0 {
 		p.Config.Modalities = nil
@@ -246,8 +265,7 @@ func tooMany(errs []error) error {
 
 // provenance describes the source once the hashes of its tensors are known.
 func (p *Plan) provenance(sums []sourceSums, dropped [][32]byte) *model.Provenance {
-	config := sha256.Sum256(p.dir.Config)
-	out := &model.Provenance{ConfigSHA256: hex.EncodeToString(config[:]), Family: p.Family, Options: p.recorded(), Tensors: []model.SourceTensor{}, Tool: Tool}
+	out := &model.Provenance{ConfigSHA256: hex.EncodeToString(p.configSum[:]), Family: p.Family, Options: p.recorded(), Tensors: []model.SourceTensor{}, Tool: Tool}
 	add := func(t *checkpoint.Tensor, rule, target string, sum [32]byte) {
 		out.Tensors = append(out.Tensors, model.SourceTensor{DType: string(t.DType), File: t.File, Name: t.Name, Rule: rule,
 			SHA256: hex.EncodeToString(sum[:]), Shape: append([]int64{}, t.Shape...), Target: target})
@@ -276,7 +294,7 @@ func (t *Target) scaleRule() string {
 func (p *Plan) recorded() map[string]string {
 	out := map[string]string{}
 	defaults := map[string]string{"encoding": format.Trit2.String(), "head": "keep"}
-	for key, value := range map[string]string{"activations": p.options.Activations, "encoding": p.options.Encoding, "head": p.options.Head, "rule": p.options.Rule, "scale": p.options.Scale} {
+	for key, value := range map[string]string{"activations": p.options.Activations, "encoding": p.options.Encoding, "head": p.options.Head, "i2s_layout": p.options.I2SLayout, "rule": p.options.Rule, "scale": p.options.Scale} {
 		if value != "" && value != defaults[key] {
 			out[key] = value
 		}
@@ -288,7 +306,7 @@ func (p *Plan) recorded() map[string]string {
 // gives the same weights again.
 func OptionsFrom(p *model.Provenance) (Options, error) {
 	var o Options
-	fields := map[string]*string{"activations": &o.Activations, "encoding": &o.Encoding, "head": &o.Head, "rule": &o.Rule, "scale": &o.Scale}
+	fields := map[string]*string{"activations": &o.Activations, "encoding": &o.Encoding, "head": &o.Head, "i2s_layout": &o.I2SLayout, "rule": &o.Rule, "scale": &o.Scale}
 	for key, value := range p.Options {
 		to, ok := fields[key]
 		if !ok {

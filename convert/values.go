@@ -89,6 +89,12 @@ func (d *deriver) values(t *Target, sink Sink) (sums sourceSums, err error) {
 	}
 	scales := make([]float32, 0, rows*(cols/group))
 	sum, done := sha256.New(), 0
+	factor := float32(1)
+	if t.Scale != nil {
+		if factor, err = readScale(t, &sums); err != nil {
+			return sums, err
+		}
+	}
 	err = d.finiteRows(t.Source, rows, cols, sum, func(n int, raw []byte) error {
 		values := grown(&d.floats, n*cols)
 		widen(values, raw, t.Source.DType)
@@ -102,7 +108,7 @@ func (d *deriver) values(t *Target, sink Sink) (sums sourceSums, err error) {
 		return d.tileRows(t, sink, n, cols, func(r int, trits []int8) {
 			row := values[r*cols : (r+1)*cols]
 			for lo := 0; lo < cols; lo += group {
-				scales = append(scales, magnitude(row[lo:lo+group]))
+				scales = append(scales, magnitude(row[lo:lo+group])*factor)
 			}
 			quantize.Threshold(trits, row, 0)
 		})

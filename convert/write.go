@@ -64,6 +64,9 @@ func (p *Plan) report(infos []format.TensorInfo, sums []sourceSums) *Report {
 			tr.Error = &e
 		}
 		r.Tensors = append(r.Tensors, tr)
+		if sums != nil && sums[i].strange > 0 {
+			r.Warnings = append(r.Warnings, fmt.Sprintf("%s: tensor %s has %d rows with TQ1_0 bytes that no quantizer writes; they are read as llama.cpp reads them, but the file may be damaged", t.Source.File, t.Source.Name, sums[i].strange))
+		}
 	}
 	return r
 }

@@ -62,6 +62,8 @@ const (
 	RuleValues       = "values"        // trits and scales found in floats that are trit x scale, one magnitude a row or group
 	RulePacked       = "packed"        // trits kept, unpacked from 4 planes a byte
 	RulePackedRows   = "packed-rows"   // trits kept, unpacked from 4 columns a byte
+	RuleBlocks       = "blocks"        // trits and block scales kept, from GGUF's TQ1_0 or TQ2_0
+	RuleI2SX86       = "i2s-x86"       // trits and scale kept, from bitnet.cpp's I2_S in its x86 layout
 	RuleScale        = "scale"         // the multiplying scale of packed trits
 	RuleInverseScale = "inverse-scale" // a dividing scale, stored as its float32 reciprocal
 	RuleCopy         = "copy"          // values kept in their dtype
@@ -71,5 +73,5 @@ const (
 	RuleDropped      = "dropped"       // not needed: equal to another tensor
 )
 
-var rules = []string{RuleAbsMean, RuleAbsMeanRow, RuleAbsMeanGroup, RuleThreshold, RuleValues, RulePacked, RulePackedRows, RuleScale, RuleInverseScale,
+var rules = []string{RuleAbsMean, RuleAbsMeanRow, RuleAbsMeanGroup, RuleThreshold, RuleValues, RulePacked, RulePackedRows, RuleBlocks, RuleI2SX86, RuleScale, RuleInverseScale,
 	RuleCopy, RuleFloat32, RuleScaledBias, RuleInt8Row, RuleDropped}

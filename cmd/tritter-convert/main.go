@@ -17,7 +17,7 @@ import (
 	"github.com/tritter-ai/tritter/internal/cli"
 )
 
-const description = `Turns a checkpoint of a ternary language model (a Hugging Face folder or a .safetensors file) into one .trit file: weights, configuration, tokenizer, hashes, provenance and a self-test.
+const description = `Turns a checkpoint of a ternary language model (a Hugging Face folder, or a .safetensors, PyTorch or GGUF file) into one .trit file: weights, configuration, tokenizer, hashes, provenance and a self-test.
 
 A .trit file as the source is exported: to a .gguf that llama.cpp runs, or to a folder in Hugging Face's packed form, as -o says.
 

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/tritter-ai/tritter/convert/checkpoint/gguf"
 	"github.com/tritter-ai/tritter/convert/checkpoint/tensor"
 )
 
@@ -21,16 +22,15 @@ const (
 // Open opens the checkpoint at path.
 //
 // A folder must hold exactly one set of weights: a *.safetensors file, a
-// PyTorch file (*.bin, *.pt, *.pth), or the index of shards of either kind
+// PyTorch file (*.bin, *.pt, *.pth), a GGUF file (*.gguf), or the index of shards of either kind
 // (*.safetensors.index.json, *.bin.index.json) with its shards. A folder with
-// several, weights of other frameworks counted, is refused with their names;
-// pass the file wanted instead. A folder that holds only weights of other kinds
-// gives an [UnsupportedError]. The leftovers of an interrupted download are
-// refused.
+// several is refused with their names; pass the file wanted instead. The
+// leftovers of an interrupted download are refused.
 //
 // A file must be of one of the kinds above. In either case the configuration
 // and tokenizer are those in the same folder; that one is missing is not an
-// error here.
+// error here. A GGUF file is a checkpoint by itself: what lies beside it is not
+// read.
 //
 // Damaged files give a [FormatError].
 func Open(path string) (*Dir, error) {
@@ -47,6 +47,9 @@ func Open(path string) (*Dir, error) {
 	}
 	if err != nil {
 		return nil, err
+	}
+	if _, whole := d.Weights.(*gguf.Reader); whole {
+		return d, nil
 	}
 	for _, f := range []struct {
 		name  string

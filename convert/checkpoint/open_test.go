@@ -135,8 +135,8 @@ func TestOpenFolder(t *testing.T) {
 		{name: "many PyTorch files", files: map[string]string{"1.bin": pt, "2.bin": pt, "3.bin": pt, "4.bin": pt, "5.bin": pt, "6.bin": pt, "7.bin": pt, "8.bin": pt, "9.pth": pt}, err: []string{"8.bin and 1 more"}},
 		{name: "empty PyTorch file", files: map[string]string{"model.pth": ""}, as: &format, err: []string{"model.pth: offset 0: file length: got 0 bytes"}},
 		{name: "PyTorch index damaged", files: map[string]string{"pytorch_model.bin.index.json": "{"}, as: &format, err: []string{"pytorch_model.bin.index.json: offset 1: index"}},
-		{name: "GGUF only", files: map[string]string{"model.GGUF": ""}, as: &unsupported, err: []string{"model.GGUF is not supported, want safetensors or PyTorch files; GGUF files"}},
-		{name: "not weights", open: "config.json", files: map[string]string{"config.json": "{}"}, err: []string{"config.json: not a file of weights: pass a .safetensors, .bin, .pt or .pth file, a *.safetensors.index.json or *.bin.index.json, or their folder"}},
+		{name: "GGUF only", files: map[string]string{"model.GGUF": ""}, as: &format, err: []string{"model.GGUF: "}},
+		{name: "not weights", open: "config.json", files: map[string]string{"config.json": "{}"}, err: []string{"config.json: not a file of weights: pass a .safetensors, .bin, .pt, .pth or .gguf file, a *.safetensors.index.json or *.bin.index.json, or their folder"}},
 
 		{name: "interrupted", files: map[string]string{"model.safetensors.incomplete": ""}, as: &format, err: []string{"model.safetensors.incomplete: download: got the leftover of an interrupted one"}},
 		{name: "interrupted beside", files: map[string]string{"model.safetensors": one, "config.json.part": ""}, as: &format, err: []string{"config.json.part", "delete this file if"}},

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/tritter-ai/tritter/convert/checkpoint/gguf"
 	"github.com/tritter-ai/tritter/convert/checkpoint/safetensors"
 	"github.com/tritter-ai/tritter/convert/checkpoint/tensor"
 	"github.com/tritter-ai/tritter/convert/checkpoint/torch"
@@ -22,7 +23,7 @@ const (
 	index                  // the index of safetensors shards
 	torchFile              // a PyTorch file
 	torchIndex             // the index of PyTorch shards
-	foreign                // weights of a container that is not read
+	ggufFile               // a GGUF file
 	leftover               // what an interrupted download leaves behind
 )
 
@@ -43,7 +44,7 @@ func kindOf(name string) kind {
 	case ".safetensors":
 		return single
 	case ".gguf":
-		return foreign
+		return ggufFile
 	case ".bin", ".pt", ".pth":
 		for _, c := range companions {
 			if strings.HasPrefix(lower, c) {
@@ -76,12 +77,12 @@ func openFile(path string) (Source, error) {
 		return source(torch.Open(path))
 	case torchIndex:
 		return source(torch.OpenIndex(path))
-	case foreign:
-		return nil, unsupported(filepath.Base(path), []string{filepath.Base(path)})
+	case ggufFile:
+		return source(gguf.Open(path))
 	case leftover:
 		return nil, interrupted(filepath.Base(path))
 	}
-	return nil, fmt.Errorf("%s: not a file of weights: pass a .safetensors, .bin, .pt or .pth file, a *%s or *%s, or their folder", path, indexSuffix, torchIndexSuffix)
+	return nil, fmt.Errorf("%s: not a file of weights: pass a .safetensors, .bin, .pt, .pth or .gguf file, a *%s or *%s, or their folder", path, indexSuffix, torchIndexSuffix)
 }
 
 // openFolder finds the one set of weights in the folder dir and opens it.
@@ -122,8 +123,9 @@ func openFolder(dir string) (Source, error) {
 		return nil, fmt.Errorf("%s: shards without their index: %s; download %s too, or pass the FILE to use", dir, list(loose), missing)
 	}
 	readable := slices.Concat(indexes, loose)
-	if len(readable)+min(len(names[foreign]), 1) > 1 {
-		return nil, several(dir, slices.Concat(readable, names[foreign]))
+	readable = append(readable, names[ggufFile]...)
+	if len(readable) > 1 {
+		return nil, several(dir, readable)
 	}
 	switch {
 	case len(names[index]) == 1:
@@ -132,8 +134,8 @@ func openFolder(dir string) (Source, error) {
 		return source(torch.Join(last))
 	case len(loose) == 1:
 		return openFile(filepath.Join(dir, loose[0]))
-	case len(names[foreign]) > 0:
-		return nil, unsupported(dir, names[foreign])
+	case len(names[ggufFile]) == 1:
+		return openFile(filepath.Join(dir, names[ggufFile][0]))
 	}
 	return nil, fmt.Errorf("%s: no weights: looked for model.safetensors, model%s with its shards, pytorch_model.bin, or one other file of weights; is this the folder of a checkpoint?", dir, indexSuffix)
 }
@@ -153,13 +155,6 @@ func several(dir string, sets []string) error {
 // shardName matches model-00002-of-00009.safetensors, but not the only shard
 // of a checkpoint that has one.
 var shardName = regexp.MustCompile(`-[0-9]+-of-0*([2-9]|[1-9][0-9]+)\.(safetensors|bin|pt|pth)$`)
-
-func unsupported(where string, names []string) error {
-	return &UnsupportedError{
-		File: where, Offset: tensor.NoOffset, Field: "weights", Got: list(names), Want: "safetensors or PyTorch files",
-		Hint: "GGUF files cannot be read: use the checkpoint that it was made from",
-	}
-}
 
 func interrupted(name string) error {
 	return &FormatError{
