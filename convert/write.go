@@ -234,7 +234,7 @@ func (p *Plan) selfTest(ctx context.Context, w *format.Writer) error {
 	if err != nil {
 		return err
 	}
-	e, err := runtime.NewCPU(m, runtime.Options{Threads: p.options.Workers, Kernels: ref.New()}) // the judge, not the fastest
+	e, err := runtime.NewCPU(m, runtime.Options{Threads: min(p.options.Workers, runtime.MaxThreads), Kernels: ref.New()}) // the judge, not the fastest
 	if err != nil {
 		return err
 	}

@@ -57,6 +57,9 @@ type buffers struct {
 	pageTables  map[*sequence][]*kernels.Page
 }
 
+// MaxThreads bounds Options.Threads: more than any machine has cores.
+const MaxThreads = 1024
+
 // NewCPU returns the engine that computes m on the CPU.
 func NewCPU(m *Model, opt Options) (Engine, error) {
 	c := &m.Config
@@ -66,8 +69,8 @@ func NewCPU(m *Model, opt Options) (Engine, error) {
 	if opt.Context < 1 || opt.Context > c.MaxPositionEmbeddings {
 		return nil, fmt.Errorf("context is %d, want 1 to %d, the model's max_position_embeddings", opt.Context, c.MaxPositionEmbeddings)
 	}
-	if opt.Threads < 0 {
-		return nil, fmt.Errorf("threads is %d, want at least 1, or 0 for all cores", opt.Threads)
+	if opt.Threads < 0 || opt.Threads > MaxThreads {
+		return nil, fmt.Errorf("threads is %d, want 1 to %d, or 0 for all cores", opt.Threads, MaxThreads)
 	}
 	if n := goruntime.GOMAXPROCS(0); opt.Threads == 0 {
 		opt.Threads = n

@@ -155,7 +155,7 @@ func (v *verifier) compareTensors(plan *convert.Plan, jobs []int) error {
 	next := make(chan int)
 	var wg sync.WaitGroup
 	var mu sync.Mutex
-	for range workers {
+	for range min(workers, len(jobs)) {
 		wg.Go(func() {
 			for n := range next {
 				errs[n] = format.Guard(func() error { return plan.Derive(v.ctx, jobs[n], sinks[n]) })

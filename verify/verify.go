@@ -288,7 +288,7 @@ func (v *verifier) checkSelfTest() (string, error) {
 	var names []string
 	v.progress("self-test", 0, 0)
 	for _, ops := range cpu.Implementations() {
-		e, err := runtime.NewCPU(m, runtime.Options{Threads: v.opt.Workers, Kernels: ops})
+		e, err := runtime.NewCPU(m, runtime.Options{Threads: min(v.opt.Workers, runtime.MaxThreads), Kernels: ops})
 		if err != nil {
 			return "", err
 		}
