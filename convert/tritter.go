@@ -37,10 +37,10 @@ func metadataObject(where string, metadata map[string]string) *object {
 			o.fields[key] = json.RawMessage("false")
 		case "None":
 		default:
-			if _, err := strconv.ParseFloat(value, 64); err == nil {
+			if _, err := strconv.ParseFloat(value, 64); err == nil && json.Valid([]byte(value)) {
 				o.fields[key] = json.RawMessage(value)
 			} else {
-				o.fields[key] = json.RawMessage(strconv.Quote(value))
+				o.fields[key], _ = json.Marshal(value) // a string always can be
 			}
 		}
 	}
@@ -152,6 +152,10 @@ func (h *hfConfig) completeTritter(a *assignment) error {
 // tritterMatrix assigns a TernaryWeight: float weights with a learned scale a row,
 // or the packed form of them.
 func (a *assignment) tritterMatrix(t model.Tensor, base string) {
+	if a.plan.options.Rule != "" {
+		a.bad("Tritter's weights have their own rule, a threshold and a learned scale a row; leave out --rule")
+		return
+	}
 	out, in := t.Shape[0], t.Shape[1]
 	scale := a.float(base+".scale", []int{out, 1})
 	spec := format.TensorSpec{Name: t.Name, Encoding: a.encoding, Granularity: format.ScaleRow, Dims: t.Shape}
@@ -170,10 +174,6 @@ func (a *assignment) tritterMatrix(t model.Tensor, base string) {
 	}
 	w := a.float(base+".weight", t.Shape)
 	if w == nil || scale == nil {
-		return
-	}
-	if a.plan.options.Rule != "" {
-		a.bad("Tritter's weights have their own rule, a threshold and a learned scale a row; leave out --rule")
 		return
 	}
 	spec.Rule = format.Threshold

@@ -3,6 +3,7 @@ package convert
 import (
 	"crypto/sha256"
 	"fmt"
+	"slices"
 
 	"github.com/tritter-ai/tritter/convert/checkpoint"
 	"github.com/tritter-ai/tritter/format"
@@ -23,18 +24,20 @@ const sampledRows = 8
 // equal groups of columns; ScaleNone when they are ordinary floats.
 func ternaryValues(t *checkpoint.Tensor) (format.Granularity, int, error) {
 	rows, cols := int(t.Shape[0]), int(t.Shape[1])
-	raw, row := make([]byte, cols*t.DType.Size()), make([]float32, cols)
-	group, nonzero := cols, false
-	for i := range min(rows, sampledRows) {
-		at := i * (rows - 1) / max(min(rows, sampledRows)-1, 1)
+	sample := make([][]float32, min(rows, sampledRows))
+	raw, nonzero := make([]byte, cols*t.DType.Size()), false
+	for i := range sample {
+		at := i * (rows - 1) / max(len(sample)-1, 1)
 		if _, err := t.ReadAt(raw, int64(at)*int64(len(raw))); err != nil {
 			return format.ScaleNone, 0, err
 		}
-		widen(row, raw, t.DType)
-		for group > 0 && !uniform(row, group) {
-			group = narrower(cols, group)
-		}
-		nonzero = nonzero || magnitude(row) != 0
+		sample[i] = make([]float32, cols)
+		widen(sample[i], raw, t.DType)
+		nonzero = nonzero || magnitude(sample[i]) != 0
+	}
+	group := cols
+	for group > 0 && slices.ContainsFunc(sample, func(row []float32) bool { return !uniform(row, group) }) {
+		group = narrower(cols, group)
 	}
 	switch {
 	case group == 0 || !nonzero:

@@ -64,6 +64,9 @@ func (p *Plan) specialTokens() (map[string]int, error) {
 		if err != nil {
 			return nil, fmt.Errorf("tokenizer_config.json: added_tokens_decoder has the key %q, want an id", key)
 		}
+		if other, twice := special[token.Content]; twice {
+			return nil, fmt.Errorf("tokenizer_config.json: added_tokens_decoder gives %q the ids %d and %d, want one", token.Content, min(id, other), max(id, other))
+		}
 		special[token.Content] = id
 	}
 	return special, nil

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/tritter-ai/tritter/format"
 )
 
 // BenchTest is one measurement, named as llama-bench names them: pp512 is the
@@ -45,6 +47,16 @@ var sink atomic.Uint64
 // Bench measures a test. The first repetition, which pays for cold pages, is left
 // out.
 func Bench(ctx context.Context, e Engine, test BenchTest, repetitions int) (BenchResult, error) {
+	if repetitions < 1 {
+		return BenchResult{}, fmt.Errorf("%d repetitions, want at least 1", repetitions)
+	}
+	positions := test.Tokens
+	if test.Decode {
+		positions += min(benchPrompt, e.Plan().Context)
+	}
+	if n := e.Plan().Context; positions > n || positions < test.Tokens {
+		return BenchResult{}, fmt.Errorf("%s needs %d positions and the context has %d; measure fewer tokens, or another model", test.Name, positions, n)
+	}
 	var rates []float64
 	for i := range repetitions + 1 {
 		rate, err := benchOnce(ctx, e, test)
@@ -65,7 +77,8 @@ func benchOnce(ctx context.Context, e Engine, test BenchTest) (float64, error) {
 	vocab := e.Model().Config.VocabSize
 	tokens := make([]int, max(test.Tokens, benchPrompt))
 	for i := range tokens {
-		tokens[i] = (i*i*31 + i*7 + 1) % vocab
+		at := i % vocab
+		tokens[i] = (at*at*31 + at*7 + 1) % vocab
 	}
 	step := func(tokens []int) error {
 		_, err := e.Forward(ctx, []Span{{Seq: seq, Tokens: tokens, Logits: PositionLast}})
@@ -97,7 +110,7 @@ func (m *Model) DecodeBytes() int64 {
 		if t.Name == "embed.weight" && !m.Config.TiedHead {
 			continue // one row of it
 		}
-		if t.Encoding.String() != "trit3" { // loaded in another form
+		if t.Encoding != format.Trit3 { // loaded in another form
 			total += t.Length
 		}
 		total += t.ScaleLength
@@ -109,7 +122,7 @@ func (m *Model) DecodeBytes() int64 {
 // a number of goroutines that only read: the best of three passes over buffers
 // that no cache holds.
 func MemoryBandwidth(threads int) float64 {
-	const words = 256 << 20 / 8
+	words := max(1<<30/threads, 4<<20) / 8
 	buffers := make([][]uint64, threads)
 	for i := range buffers {
 		buffers[i] = make([]uint64, words)
@@ -134,7 +147,7 @@ func MemoryBandwidth(threads int) float64 {
 			})
 		}
 		wg.Wait()
-		best = max(best, float64(threads)*words*8/time.Since(begun).Seconds())
+		best = max(best, float64(threads)*float64(words)*8/time.Since(begun).Seconds())
 	}
 	return best
 }

@@ -29,7 +29,8 @@ type Engine interface {
 	Close() error
 }
 
-// Sequence is the state of one text: its key-value cache.
+// Sequence is the state of one text: its key-value cache. Its methods must not run
+// while a call of the engine uses it.
 type Sequence interface {
 	// Len returns the number of positions held.
 	Len() int

@@ -25,6 +25,7 @@ type job struct {
 	run        func(part int) error
 	next, left atomic.Int32
 	errs       []error
+	panicked   atomic.Pointer[any]
 	last       bool // the workers end
 }
 
@@ -92,9 +93,20 @@ func (j *job) help() {
 		if part >= j.parts {
 			return
 		}
-		j.errs[part] = j.run(int(part))
-		j.left.Add(-1)
+		j.do(int(part))
 	}
+}
+
+// do runs a part. A panic is kept for the caller of split, whichever goroutine
+// claimed the part, and is raised there after every part has ended.
+func (j *job) do(part int) {
+	defer j.left.Add(-1)
+	defer func() {
+		if r := recover(); r != nil {
+			j.panicked.CompareAndSwap(nil, &r)
+		}
+	}()
+	j.errs[part] = j.run(part)
 }
 
 // partsPerThread lets threads that started early, or run undisturbed, do more.
@@ -121,6 +133,9 @@ func (p *pool) split(n, align int, fn func(lo, hi int) error) error {
 		if i > 1000 {
 			goruntime.Gosched()
 		}
+	}
+	if r := j.panicked.Load(); r != nil {
+		panic(*r)
 	}
 	for _, err := range j.errs {
 		if err != nil {

@@ -34,7 +34,7 @@ func GenerateText(ctx context.Context, e Engine, t *tokenizer.Tokenizer, req Tex
 	stream := t.NewStream(true)
 	stops := stopper{stops: req.Stop}
 	begun, ended := time.Now(), false
-	var first time.Time
+	var first, latest time.Time
 	var decodeErr error
 	emit := func(piece string) bool {
 		piece, stop := stops.push(piece)
@@ -45,8 +45,9 @@ func GenerateText(ctx context.Context, e Engine, t *tokenizer.Tokenizer, req Tex
 		return true
 	}
 	finish, err := e.Generate(ctx, []Request{{Tokens: req.Tokens, MaxNewTokens: req.MaxNewTokens, EOS: req.EOS, Sampling: req.Sampling}}, func(_, id int) bool {
+		latest = time.Now()
 		if stats.NewTokens++; stats.NewTokens == 1 {
-			first = time.Now()
+			first = latest
 		}
 		piece, err := stream.Push(id)
 		if err != nil {
@@ -56,7 +57,7 @@ func GenerateText(ctx context.Context, e Engine, t *tokenizer.Tokenizer, req Tex
 		return emit(piece)
 	})
 	if stats.NewTokens > 0 {
-		stats.Prefill, stats.Decode = first.Sub(begun), time.Since(first)
+		stats.Prefill, stats.Decode = first.Sub(begun), latest.Sub(first)
 	}
 	if err == nil {
 		err = decodeErr
@@ -68,9 +69,13 @@ func GenerateText(ctx context.Context, e Engine, t *tokenizer.Tokenizer, req Tex
 		return stats, err
 	}
 	stats.Finish = finish[0]
-	if !ended && emit(stream.Flush()) {
-		if rest := stops.rest(); rest != "" {
-			yield(rest)
+	if !ended {
+		if emit(stream.Flush()) {
+			if rest := stops.rest(); rest != "" {
+				yield(rest)
+			}
+		} else {
+			stats.Finish = FinishStopped
 		}
 	}
 	return stats, nil

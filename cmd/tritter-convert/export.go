@@ -23,17 +23,28 @@ func (c *command) export(ctx context.Context) error {
 	if c.Output == "" {
 		return cli.Usage("%s is exported: name a .gguf file, or a folder for Hugging Face's packed form, with -o", c.Source)
 	}
-	for flag, value := range map[string]string{"--rule": c.Rule, "--activations": c.Activations, "--scale": c.Scale, "--tokenizer": c.Tokenizer} {
-		if value != "" {
-			return cli.Usage("%s does not apply to the export of a .trit file", flag)
+	toGGUF := strings.EqualFold(filepath.Ext(c.Output), ".gguf")
+	for _, f := range []struct {
+		name  string
+		given bool
+	}{
+		{"--dry-run", c.DryRun}, {"--rule", c.Rule != ""}, {"--activations", c.Activations != ""}, {"--scale", c.Scale != ""}, {"--i2s-layout", c.I2SLayout != ""},
+		{"--head", c.Head != "keep"}, {"--generation", len(c.Generation) > 0}, {"--tokenizer", c.Tokenizer != ""}, {"--no-self-test", c.NoSelfTest},
+		{"--json", c.JSON && !toGGUF}, {"--no-tokenizer", c.NoTokenizer && !toGGUF},
+	} {
+		if f.given {
+			return cli.Usage("%s does not apply to this export", f.name)
 		}
+	}
+	if err := c.mayReplace(c.Output, "GGUF"); toGGUF && err != nil {
+		return err
 	}
 	f, err := format.Open(c.Source)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	if !strings.EqualFold(filepath.Ext(c.Output), ".gguf") {
+	if !toGGUF {
 		if c.Encoding != "" {
 			return cli.Usage("--encoding %s: Hugging Face's packed form has one encoding; leave it out, or name a .gguf file with -o", c.Encoding)
 		}

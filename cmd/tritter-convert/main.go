@@ -2,7 +2,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -21,13 +20,13 @@ const description = `Turns a checkpoint of a ternary language model (a Hugging F
 
 A .trit file as the source is exported: to a .gguf that llama.cpp runs, or to a folder in Hugging Face's packed form, as -o says.
 
-The file appears complete or not at all. The same input and options give the same bytes. Exit codes: 0 fine, 1 failed, 2 usage.`
+The file appears complete or not at all. The same input and options give the same bytes. Exit codes: 0 fine, 1 failed, 2 usage, 130 interrupted.`
 
 type command struct {
 	Source string `arg:"" help:"Checkpoint: a folder, or one file of weights with config.json beside it; or a .trit file to export." placeholder:"DIR_OR_FILE"`
 
 	Output string `short:"o" help:"File to write (default: the source's name with .trit, in the current folder)." placeholder:"FILE"`
-	Force  bool   `help:"Replace an output that is not a .trit file."`
+	Force  bool   `help:"Replace an output file of another kind."`
 	DryRun bool   `help:"Print what would become of every tensor and stop."`
 	JSON   bool   `name:"json" help:"Print the report as JSON."`
 	Quiet  bool   `short:"q" help:"No progress bar, no summary."`
@@ -88,24 +87,30 @@ func (c *command) output() (string, error) {
 			return "", err
 		}
 		base := filepath.Base(source)
-		for _, ext := range []string{".index.json", ".safetensors", ".gguf"} {
+		for _, ext := range []string{".index.json", ".safetensors", ".bin", ".pt", ".pth", ".gguf"} {
 			base = strings.TrimSuffix(base, ext)
 		}
 		path = base + ".trit"
 	}
-	if c.Force {
-		return path, nil
+	return path, c.mayReplace(path, format.Magic)
+}
+
+// mayReplace refuses to replace a file that does not begin as the new one will.
+func (c *command) mayReplace(path, magic string) error {
+	info, err := os.Stat(path)
+	if err != nil || c.Force || !info.Mode().IsRegular() {
+		return nil // not there; anything else is reported when it is created
 	}
 	f, err := os.Open(path)
 	if err != nil {
-		return path, nil // not there; anything else is reported when it is created
+		return err
 	}
 	defer f.Close()
-	head := make([]byte, len(format.Magic))
-	if _, err := io.ReadFull(f, head); err != nil || !bytes.Equal(head, []byte(format.Magic)) {
-		return "", fmt.Errorf("%s exists and is not a .trit file; choose another name with -o, or pass --force", path)
+	head := make([]byte, len(magic))
+	if _, err := io.ReadFull(f, head); err != nil || string(head) != magic {
+		return fmt.Errorf("%s exists and is not of the kind that would replace it; choose another name with -o, or pass --force", path)
 	}
-	return path, nil
+	return nil
 }
 
 func (c *command) print(r *convert.Report) error {

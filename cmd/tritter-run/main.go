@@ -67,8 +67,11 @@ func openFile(ctx context.Context, path string, check bool) (*format.File, error
 				found = p
 			}
 		}, nil)
-		if err = errors.Join(err, found); err != nil {
-			return nil, errors.Join(named(path, fmt.Errorf("%w; tritter-verify lists every problem", err)), f.Close())
+		if err == nil && found != nil {
+			err = fmt.Errorf("%w; tritter-verify lists every problem", found)
+		}
+		if err != nil {
+			return nil, errors.Join(named(path, err), f.Close())
 		}
 	}
 	return f, nil

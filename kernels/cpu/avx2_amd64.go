@@ -13,9 +13,9 @@ import (
 	"github.com/tritter-ai/tritter/kernels/ref"
 )
 
-// native lists what this processor has. Every one with AVX2 and FMA has F16C too.
+// native lists what this processor has.
 func native() (all []kernels.Ops) {
-	if cpu.X86.HasAVX2 && cpu.X86.HasFMA {
+	if cpu.X86.HasAVX2 && cpu.X86.HasFMA && cpu.X86.HasF16C {
 		all = append(all, avx2{})
 		if cpu.X86.HasAVX512F && cpu.X86.HasAVX512BW && cpu.X86.HasAVX512VL && cpu.X86.HasAVX512VNNI {
 			all = append(all, vnni{})
