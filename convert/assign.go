@@ -290,10 +290,13 @@ func (a *assignment) packedMatrix(t model.Tensor, base string) {
 // divides decides the convention of weight_scale. Other tools take one of the two
 // for granted, and are wrong for half of the checkpoints.
 func (a *assignment) divides(w *checkpoint.Tensor) (bool, error) {
+	q := a.hf.quant
 	if s := a.plan.options.Scale; s != "" {
+		if q != nil && q.mode == "offline" && (s == "divide") != (q.linearClass == "bitlinear") {
+			return false, fmt.Errorf("--scale %s contradicts config.json, whose linear_class %q says the other; leave it out, or correct linear_class if that is wrong", s, q.linearClass)
+		}
 		return s == "divide", nil
 	}
-	q := a.hf.quant
 	if q == nil {
 		return false, fmt.Errorf("%s: tensor %s is packed, but config.json has no quantization_config to say whether weight_scale multiplies or divides; pass --scale multiply (autobitlinear) or --scale divide (bitlinear)", w.File, w.Name)
 	}

@@ -28,17 +28,22 @@ type File struct {
 // elsewhere by reading it into memory. It verifies prelude and directory, and
 // nothing else. The caller closes it.
 func Open(path string) (*File, error) {
+	st, err := os.Stat(path) // before opening: that of a pipe would wait for a writer
+	switch {
+	case err != nil:
+		return nil, err
+	case st.IsDir():
+		return nil, fmt.Errorf("%s is a folder, want a .trit file; if it is a checkpoint, convert it first: tritter-convert %s", path, path)
+	case !st.Mode().IsRegular():
+		return nil, fmt.Errorf("%s is not a regular file (%v); a .trit is read at any offset, so save it to a disk first", path, st.Mode().Type())
+	}
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	st, err := f.Stat()
-	if err != nil {
+	if st, err = f.Stat(); err != nil {
 		return nil, err
-	}
-	if !st.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s is not a regular file (%v); a .trit is read at any offset, so save it to a disk first", path, st.Mode().Type())
 	}
 	// The header is read, not mapped: it costs two small reads and cannot fault.
 	h, err := ReadHeader(f, st.Size())

@@ -259,7 +259,7 @@ func TestOpenRefusesWhatIsNoFile(t *testing.T) {
 	_, err := Open(filepath.Join(t.TempDir(), "missing"))
 	require.ErrorIs(t, err, os.ErrNotExist)
 	_, err = Open(t.TempDir())
-	require.ErrorContains(t, err, "not a regular file")
+	require.ErrorContains(t, err, "is a folder, want a .trit file")
 	empty := filepath.Join(t.TempDir(), "empty.trit")
 	require.NoError(t, os.WriteFile(empty, nil, 0o666))
 	_, err = Open(empty)

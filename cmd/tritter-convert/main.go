@@ -92,7 +92,33 @@ func (c *command) output() (string, error) {
 		}
 		path = base + ".trit"
 	}
+	if c.isSource(path) {
+		return "", fmt.Errorf("%s is part of the source; choose another name with -o", path)
+	}
 	return path, c.mayReplace(path, format.Magic)
+}
+
+// isSource reports whether path is the source or a file in its folder that is not
+// a .trit file: --force must not destroy what is being read.
+func (c *command) isSource(path string) bool {
+	out, err := os.Stat(path)
+	if err != nil {
+		return false // not there yet
+	}
+	files := []string{c.Source}
+	if list, err := os.ReadDir(c.Source); err == nil {
+		for _, e := range list {
+			if !strings.EqualFold(filepath.Ext(e.Name()), ".trit") {
+				files = append(files, filepath.Join(c.Source, e.Name()))
+			}
+		}
+	}
+	for _, file := range files {
+		if info, err := os.Stat(file); err == nil && os.SameFile(info, out) {
+			return true
+		}
+	}
+	return false
 }
 
 // mayReplace refuses to replace a file that does not begin as the new one will.

@@ -39,6 +39,12 @@ func (c *benchCommand) Run(ctx context.Context) error {
 	if c.Repetitions < 1 {
 		return cli.Usage("--repetitions wants at least 1, got %d", c.Repetitions)
 	}
+	if len(c.Tests) == 0 || len(c.Tests) == 1 && c.Tests[0] == "" {
+		return cli.Usage("--tests is empty, want ppN or tgN")
+	}
+	if c.Shape != "" && c.Model != "" {
+		return cli.Usage("--shape and -m exclude each other")
+	}
 	var tests []runtime.BenchTest
 	for _, name := range c.Tests {
 		t, err := runtime.ParseBenchTest(name)

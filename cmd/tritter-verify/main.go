@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"strings"
 
 	"github.com/tritter-ai/tritter/internal/cli"
 	"github.com/tritter-ai/tritter/verify"
@@ -13,7 +14,7 @@ import (
 
 const description = `Proves a .trit file: structure, hashes, legal codes and scales, config, tokenizer, symmetry, provenance; with --source that its weights come from a checkpoint, with --run that this machine computes what the file says.
 
-Every problem is reported. Exit codes: 0 nothing found, 3 something is wrong with the file, 1 the check could not be done, 2 usage.`
+Every problem is reported. Exit codes: 0 nothing found, 3 something is wrong with the file, 1 the check could not be done, 2 usage, 130 interrupted.`
 
 type command struct {
 	File    string `arg:"" help:"File to check." placeholder:"FILE.trit"`
@@ -52,7 +53,7 @@ func (c *command) Run(ctx context.Context) error {
 func (c *command) print(r *verify.Report) {
 	if !c.Quiet {
 		for _, check := range r.Checks {
-			fmt.Printf("%-10s  %-7s  %s\n", check.Name, check.Status, check.Detail)
+			fmt.Println(strings.TrimRight(fmt.Sprintf("%-10s  %-7s  %s", check.Name, check.Status, check.Detail), " "))
 		}
 	}
 	for _, f := range r.Findings {
