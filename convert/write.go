@@ -76,15 +76,15 @@ func (p *Plan) layout() (*format.Layout, error) {
 	for i := range p.Targets {
 		specs[i] = p.Targets[i].Spec
 	}
-	sections := []string{runtime.SectionConfig, runtime.SectionGeneration, runtime.SectionProvenance}
+	sections := []string{format.SectionConfig, format.SectionGeneration, format.SectionProvenance}
 	if p.Tokenizer != nil {
-		sections = append(sections, runtime.SectionTokenizer)
+		sections = append(sections, format.SectionTokenizer)
 	}
 	if p.Chat != nil {
 		sections = append(sections, format.SectionChat)
 	}
 	if !p.options.NoSelfTest {
-		sections = append(sections, runtime.SectionSelfTest)
+		sections = append(sections, format.SectionSelfTest)
 	}
 	return format.NewLayout(specs, sections...)
 }
@@ -130,7 +130,7 @@ func (p *Plan) write(ctx context.Context, w *format.Writer, progress Progress) (
 	if err != nil {
 		return nil, err
 	}
-	for name, v := range map[string]any{runtime.SectionConfig: &p.Config, runtime.SectionGeneration: &p.Generation, runtime.SectionProvenance: p.provenance(sums, dropped)} {
+	for name, v := range map[string]any{format.SectionConfig: &p.Config, format.SectionGeneration: &p.Generation, format.SectionProvenance: p.provenance(sums, dropped)} {
 		data, err := format.EncodeJSON(v)
 		if err != nil {
 			return nil, err
@@ -140,7 +140,7 @@ func (p *Plan) write(ctx context.Context, w *format.Writer, progress Progress) (
 		}
 	}
 	if p.Tokenizer != nil {
-		if err := w.SetSection(runtime.SectionTokenizer, p.Tokenizer); err != nil {
+		if err := w.SetSection(format.SectionTokenizer, p.Tokenizer); err != nil {
 			return nil, err
 		}
 	}
@@ -247,7 +247,7 @@ func (p *Plan) selfTest(ctx context.Context, w *format.Writer) error {
 	if err != nil {
 		return err
 	}
-	return w.SetSection(runtime.SectionSelfTest, data)
+	return w.SetSection(format.SectionSelfTest, data)
 }
 
 // HashTensor returns the SHA-256 of a tensor of the checkpoint.

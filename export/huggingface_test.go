@@ -16,7 +16,6 @@ import (
 	"github.com/tritter-ai/tritter/export"
 	"github.com/tritter-ai/tritter/format"
 	"github.com/tritter-ai/tritter/internal/synth"
-	"github.com/tritter-ai/tritter/runtime"
 )
 
 // requireSame holds a second .trit to the first: configuration, generation defaults,
@@ -33,7 +32,7 @@ func requireSame(t *testing.T, want, got *format.File) {
 		require.Equal(t, w.SHA256, g.SHA256, w.Name)
 		require.Equal(t, w.ScaleSHA256, g.ScaleSHA256, w.Name)
 	}
-	for _, name := range []string{runtime.SectionConfig, runtime.SectionGeneration, runtime.SectionTokenizer, format.SectionChat} {
+	for _, name := range []string{format.SectionConfig, format.SectionGeneration, format.SectionTokenizer, format.SectionChat} {
 		a, errA := want.Section(name)
 		b, errB := got.Section(name)
 		require.Equal(t, errA == nil, errB == nil, name)

@@ -15,15 +15,6 @@ import (
 	"github.com/tritter-ai/tritter/tokenizer"
 )
 
-// Names of the sections of a .trit file that a runtime reads.
-const (
-	SectionConfig     = "config"
-	SectionGeneration = "generation"
-	SectionProvenance = "provenance"
-	SectionSelfTest   = "self-test"
-	SectionTokenizer  = "tokenizer"
-)
-
 // Model is the content of a .trit file, ready for an engine. The matrices are
 // views of the file, which must stay open as long as the model is used.
 type Model struct {
@@ -66,7 +57,7 @@ var ErrNoTokenizer = errors.New("the file holds no tokenizer: give one with --to
 // ReadConfig reads and validates the config section of f.
 func ReadConfig(f *format.File) (*model.Config, error) {
 	c := new(model.Config)
-	if err := f.DecodeSection(SectionConfig, c); err != nil {
+	if err := f.DecodeSection(format.SectionConfig, c); err != nil {
 		return nil, err
 	}
 	if err := c.Validate(); err != nil {
@@ -79,7 +70,7 @@ func ReadConfig(f *format.File) (*model.Config, error) {
 // one gives the zero value.
 func ReadGeneration(f *format.File, vocab int) (*model.Generation, error) {
 	g := new(model.Generation)
-	if err := f.DecodeSection(SectionGeneration, g); errors.Is(err, format.ErrNoSection) {
+	if err := f.DecodeSection(format.SectionGeneration, g); errors.Is(err, format.ErrNoSection) {
 		return g, nil
 	} else if err != nil {
 		return nil, err
@@ -92,7 +83,7 @@ func ReadGeneration(f *format.File, vocab int) (*model.Generation, error) {
 
 // ReadTokenizer reads the tokenizer section of f and holds it to the vocabulary.
 func ReadTokenizer(f *format.File, vocab int) (*tokenizer.Tokenizer, error) {
-	data, err := f.Section(SectionTokenizer)
+	data, err := f.Section(format.SectionTokenizer)
 	if errors.Is(err, format.ErrNoSection) {
 		return nil, ErrNoTokenizer
 	}

@@ -101,7 +101,7 @@ func greatestLogits(ctx context.Context, e Engine, prompt []int, n int) ([]SelfT
 // format.ErrNoSection for a file without one.
 func ReadSelfTest(f *format.File, vocab, maxPosition int) (*SelfTest, error) {
 	s := new(SelfTest)
-	if err := f.DecodeSection(SectionSelfTest, s); err != nil {
+	if err := f.DecodeSection(format.SectionSelfTest, s); err != nil {
 		return nil, err
 	}
 	if err := s.validate(vocab, maxPosition); err != nil {

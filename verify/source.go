@@ -12,13 +12,12 @@ import (
 	"github.com/tritter-ai/tritter/convert"
 	"github.com/tritter-ai/tritter/format"
 	"github.com/tritter-ai/tritter/model"
-	"github.com/tritter-ai/tritter/runtime"
 )
 
 // readProvenance returns the provenance of the file, held to its directory.
 func (v *verifier) readProvenance() (*model.Provenance, error) {
 	p := new(model.Provenance)
-	if err := v.file.DecodeSection(runtime.SectionProvenance, p); err != nil {
+	if err := v.file.DecodeSection(format.SectionProvenance, p); err != nil {
 		return nil, err
 	}
 	return p, nil

@@ -18,7 +18,6 @@ import (
 	"github.com/tritter-ai/tritter/format"
 	"github.com/tritter-ai/tritter/internal/synth"
 	"github.com/tritter-ai/tritter/quantize"
-	"github.com/tritter-ai/tritter/runtime"
 )
 
 // tiny is a model of one layer whose file is at most 16 kB.
@@ -284,5 +283,4 @@ func TestReportIsJSON(t *testing.T) {
 		names = append(names, c.Name+" "+string(c.Status))
 	}
 	require.Equal(t, []string{"structure passed", "payload passed", "config passed", "tokenizer skipped", "symmetry passed", "provenance passed", "self-test passed", "source skipped"}, names)
-	require.Equal(t, runtime.SectionSelfTest, "self-test")
 }
