@@ -27,7 +27,6 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"os"
 	"path/filepath"
 	"slices"
 
@@ -73,24 +72,11 @@ var _ tensor.Source = (*Reader)(nil)
 // Open opens the GGUF file at path and checks all of it but the values of its
 // tensors. The caller closes the Reader.
 func Open(path string) (*Reader, error) {
-	info, err := os.Stat(path)
+	f, size, err := tensor.OpenRegular(path)
 	if err != nil {
 		return nil, err
 	}
-	// Checked before opening, because opening a pipe can block for ever.
-	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s: got %s, want a regular file", path, info.Mode())
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	// The size is taken from the open file: the name may have come to mean
-	// another file since.
-	if info, err = f.Stat(); err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
-	r, err := New(filepath.Base(path), f, info.Size())
+	r, err := New(filepath.Base(path), f, size)
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}

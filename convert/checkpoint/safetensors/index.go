@@ -28,7 +28,7 @@ type Index struct {
 
 // ReadIndex reads and checks an index file, without opening any shard.
 func ReadIndex(path string) (*Index, error) {
-	f, size, err := openRegular(path)
+	f, size, err := tensor.OpenRegular(path)
 	if err != nil {
 		return nil, err
 	}

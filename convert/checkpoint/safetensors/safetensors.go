@@ -26,7 +26,6 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"os"
 	"path/filepath"
 	"slices"
 
@@ -74,7 +73,7 @@ var _ tensor.Source = (*Reader)(nil)
 // Open opens one safetensors file and checks its header against its size. The
 // caller closes the Reader.
 func Open(path string) (*Reader, error) {
-	f, size, err := openRegular(path)
+	f, size, err := tensor.OpenRegular(path)
 	if err != nil {
 		return nil, err
 	}
@@ -142,28 +141,6 @@ func (r *Reader) Close() error {
 		errs = append(errs, c.Close())
 	}
 	return errors.Join(errs...)
-}
-
-// openRegular opens path and returns its size. It refuses anything but a
-// regular file before opening it, because opening a pipe can block for ever.
-func openRegular(path string) (*os.File, int64, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, 0, err
-	}
-	if !info.Mode().IsRegular() {
-		return nil, 0, fmt.Errorf("%s: got %s, want a regular file", path, info.Mode())
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, 0, err
-	}
-	// The size is taken from the open file: the name may have come to mean
-	// another file since.
-	if info, err = f.Stat(); err != nil {
-		return nil, 0, errors.Join(err, f.Close())
-	}
-	return f, info.Size(), nil
 }
 
 // readHeader returns the JSON header of a file of size bytes. Nothing is

@@ -46,9 +46,7 @@ import (
 	"bytes"
 	"cmp"
 	"errors"
-	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"slices"
 
@@ -101,7 +99,7 @@ var _ tensor.Source = (*Reader)(nil)
 // TorchScript archives, tar files, big-endian files and whole pickled modules
 // are unsupported.
 func Open(path string) (*Reader, error) {
-	f, size, err := openRegular(path)
+	f, size, err := tensor.OpenRegular(path)
 	if err != nil {
 		return nil, err
 	}
@@ -189,26 +187,4 @@ func (r *Reader) Close() error {
 		errs = append(errs, c.Close())
 	}
 	return errors.Join(errs...)
-}
-
-// openRegular opens path and returns its size. It refuses anything but a
-// regular file before opening it, because opening a pipe can block for ever.
-func openRegular(path string) (*os.File, int64, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, 0, err
-	}
-	if !info.Mode().IsRegular() {
-		return nil, 0, fmt.Errorf("%s: got %s, want a regular file", path, info.Mode())
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, 0, err
-	}
-	// The size is taken from the open file: the name may have come to mean
-	// another file since.
-	if info, err = f.Stat(); err != nil {
-		return nil, 0, errors.Join(err, f.Close())
-	}
-	return f, info.Size(), nil
 }
