@@ -41,8 +41,11 @@ const (
 // Kinds lists every kind.
 var Kinds = []Kind{Audio, Embedding, Image}
 
-// SectionName is the name of the section that holds a codebook of this kind.
-func (k Kind) SectionName() string { return "codebook-" + string(k) }
+// SectionName is the name of the section that holds a codebook of this kind, ""
+// for another kind.
+func (k Kind) SectionName() string {
+	return map[Kind]string{Audio: format.SectionCodebookAudio, Embedding: format.SectionCodebookEmbedding, Image: format.SectionCodebookImage}[k]
+}
 
 // Range says which numbers stand for the darkest and the brightest value of a
 // pixel.

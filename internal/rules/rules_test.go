@@ -23,7 +23,7 @@ var mayImport = map[string][]string{
 	"kernels":                        {},
 	"kernels/ref":                    {"kernels", "quantize"},
 	"kernels/cpu":                    {"kernels", "kernels/ref", "quantize", "golang.org/x/sys/cpu"},
-	"codebook":                       {"nearest", "kernels", "kernels/ref", "kernels/cpu", "quantize", "golang.org/x/sys/cpu"},
+	"codebook":                       {"format", "nearest", "kernels", "kernels/ref", "kernels/cpu", "quantize", "golang.org/x/sys/cpu"},
 	"nearest":                        {"kernels", "kernels/ref", "quantize"},
 	"tokenizer":                      {"github.com/dlclark/regexp2/v2", "golang.org/x/text/unicode/norm", "golang.org/x/text/transform"},
 	"runtime":                        {"format", "model", "quantize", "kernels", "kernels/ref", "kernels/cpu", "nearest", "codebook", "golang.org/x/sys/cpu", "tokenizer", "github.com/dlclark/regexp2/v2", "golang.org/x/text"},
