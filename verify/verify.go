@@ -110,6 +110,7 @@ func (v *verifier) all(open func() (*format.File, error)) error {
 		{"payload", v.checkPayload},
 		{"config", v.checkConfig},
 		{"tokenizer", v.checkTokenizer},
+		{"codebooks", v.checkCodebooks},
 		{"symmetry", v.checkSymmetry},
 		{"provenance", v.checkProvenance},
 		{"self-test", v.checkSelfTest},
