@@ -208,7 +208,7 @@ func (c *Codebook) Decode(ids []int) (any, error) {
 	case Image:
 		return c.decodeImage(codes)
 	case Audio:
-		return c.decodeSound(codes), nil
+		return c.decodeSound(codes)
 	}
 	return nil, fmt.Errorf("a codebook of kind %s decodes to no file, want one of kind image or audio", c.Kind)
 }
@@ -316,15 +316,18 @@ func CheckIDs(books []*Codebook, text, vocab int) error {
 
 // Lossy returns a code that does not survive decoding and encoding, and the one
 // that it becomes: two vectors are equal, or differ by less than pixels or samples
-// can show. ok is false where every code survives.
+// can show. ok is false where every code survives. Of a large codebook only the
+// first codes are tried, as many as a few seconds allow.
 func (c *Codebook) Lossy() (code, becomes int, ok bool, err error) {
 	if c.Kind == Embedding {
 		return 0, 0, false, nil
 	}
-	const together = 1024
-	for lo := 0; lo < c.Codes; lo += together {
+	const work = 1 << 36 // products, some seconds of one core
+	codes := min(c.Codes, max(1, work/(c.Codes*c.Dim)))
+	together := max(1, min(1024, MaxPixels/c.Dim)) // in one image or sound
+	for lo := 0; lo < codes; lo += together {
 		ids := make([]int, 0, 2*together)
-		for code := lo; code < min(lo+together, c.Codes); code++ {
+		for code := lo; code < min(lo+together, codes); code++ {
 			ids = append(ids, c.Header.FirstID+code)
 			if c.Kind == Image {
 				ids = append(ids, c.Header.FirstID+c.Codes) // patches one below the other

@@ -9,6 +9,7 @@ import (
 	"image/png"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -262,6 +263,21 @@ func TestCheckIDs(t *testing.T) {
 	}
 }
 
+// A few ids of long frames do not ask for more memory than a machine has, and long
+// frames can be tried.
+func TestLongFrames(t *testing.T) {
+	h := codebook.Header{Kind: codebook.Audio, Channels: 1, Codes: 2, Dim: 1 << 20, DType: "bf16", FirstID: 8, FrameLength: 1 << 20, SampleRate: 8000}
+	data := make([]byte, 4<<20)
+	data[len(data)-1] = 0x3f
+	c, err := codebook.New(h, data)
+	require.NoError(t, err)
+	_, err = c.Decode(slices.Repeat([]int{8}, 257))
+	require.EqualError(t, err, "257 frames of 1048576 samples, want at most 268435456 samples in all")
+	_, _, lossy, err := c.Lossy()
+	require.NoError(t, err)
+	require.False(t, lossy)
+}
+
 func TestLossy(t *testing.T) {
 	data := encode(vectors(imageHeader, 255), "f32")
 	copy(data[9*192:10*192], data[4*192:5*192])
@@ -288,6 +304,7 @@ func TestWrongContent(t *testing.T) {
 		"image: a file that begins with \"GIF8\"":                   func() error { _, err := img.Encode([]byte("GIF8")); return err },
 		"PNG: got refused":                                          func() error { _, err := img.Encode(bomb); return err },
 		"id 4161 at position 0, want 4096 to 4160":                  func() error { _, err := img.Decode([]int{4161}); return err },
+		"100000000 frames of 16 samples, want at most 268435456":    func() error { _, err := snd.Decode(slices.Repeat([]int{5000}, 1e8)); return err },
 		"no patch among the ids":                                    func() error { _, err := img.Decode([]int{4160}); return err },
 		"a codebook of kind embedding encodes no files":             func() error { _, err := hid.Encode([]byte{}); return err },
 		"a codebook of kind embedding decodes to no file":           func() error { _, err := hid.Decode([]int{3}); return err },

@@ -2,6 +2,9 @@ package codebook
 
 import "fmt"
 
+// MaxSamples bounds the size of a sound that is made.
+const MaxSamples = 1 << 28
+
 // Sound is a stretch of sampled sound.
 type Sound struct {
 	Rate     int       // samples a second in each channel
@@ -62,10 +65,13 @@ func (s *Sound) mix(channels int) ([]float32, error) {
 }
 
 // decodeSound puts the frames of codes one after the other.
-func (c *Codebook) decodeSound(codes []int) *Sound {
+func (c *Codebook) decodeSound(codes []int) (*Sound, error) {
+	if len(codes) > MaxSamples/c.Dim {
+		return nil, fmt.Errorf("%d frames of %d samples, want at most %d samples in all", len(codes), c.Dim, MaxSamples)
+	}
 	s := &Sound{Rate: c.SampleRate, Channels: c.Channels, Samples: make([]float32, len(codes)*c.Dim)}
 	for i, code := range codes {
 		c.vector(s.Samples[i*c.Dim:(i+1)*c.Dim], code)
 	}
-	return s
+	return s, nil
 }

@@ -55,12 +55,11 @@ func naive(w *kernels.Dense, z []float32, metric nearest.Metric) []nearest.Row {
 	ops := ref.New()
 	q := ref.Dot(z, z)
 	var out []nearest.Row
+	row, n, d := make([]float32, w.Cols), make([]float32, w.Rows), make([]float32, w.Rows)
+	ops.Dense(d, w.Rows, w, z, 1, w.Cols, 0, w.Rows)
 	for i := range w.Rows {
-		row := make([]float32, w.Cols)
 		ops.EmbedRow(row, w, i)
-		n, d := make([]float32, w.Rows), make([]float32, w.Rows)
 		ops.Dense(n, w.Rows, w, row, 1, w.Cols, i, i+1)
-		ops.Dense(d, w.Rows, w, z, 1, w.Cols, i, i+1)
 		v := (q + n[i]) - float32(2*d[i])
 		if metric == nearest.Cosine {
 			v = float32(d[i]*reciprocal(n[i])) * reciprocal(q)
@@ -98,18 +97,22 @@ func TestSearch(t *testing.T) {
 			for i := range queries[1] {
 				queries[1][i] = float32(rng.NormFloat64())
 			} // and the vector of zeros, equally far in angle from every row
+			var tables []*nearest.Table
+			for _, ops := range cpu.Implementations() {
+				for _, threads := range []int{1, 3} {
+					table, err := nearest.New(w, ops, nearest.Threads(threads, nil))
+					require.NoError(t, err)
+					tables = append(tables, table)
+				}
+			}
 			for _, metric := range []nearest.Metric{nearest.Euclidean, nearest.Cosine} {
-				for _, ops := range cpu.Implementations() {
-					for _, threads := range []int{1, 3} {
-						table, err := nearest.New(w, ops, nearest.Threads(threads, nil))
-						require.NoError(t, err)
-						for _, z := range queries {
-							want := naive(w, z, metric)
-							for _, k := range []int{1, 2, 9, w.Rows, w.Rows + 5} {
-								got, err := table.Search(z, metric, k)
-								require.NoError(t, err)
-								require.Equal(t, want[:min(k, w.Rows)], got, "%v %v %v %s", dtype, shape, metric, ops.Name())
-							}
+				for _, z := range queries {
+					want := naive(w, z, metric)
+					for i, table := range tables {
+						for _, k := range []int{1, 2, 9, w.Rows, w.Rows + 5} {
+							got, err := table.Search(z, metric, k)
+							require.NoError(t, err)
+							require.Equal(t, want[:min(k, w.Rows)], got, "%v %v %v, table %d", dtype, shape, metric, i)
 						}
 					}
 				}
