@@ -23,6 +23,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/tritter-ai/tritter/codebook"
 	"github.com/tritter-ai/tritter/convert/checkpoint"
 	"github.com/tritter-ai/tritter/convert/checkpoint/gguf"
 	"github.com/tritter-ai/tritter/format"
@@ -45,6 +46,7 @@ type Options struct {
 	Generation  map[string]string // generation defaults, over those of the checkpoint
 	Tokenizer   string            // a tokenizer.json to use instead of the checkpoint's
 	NoTokenizer bool              // leave the tokenizer out
+	Codebooks   []string          // safetensors files of codebooks to store, one of each kind at most
 	WeightsOnly bool              // plan for Derive: neither tokenizer nor generation defaults are looked at
 	NoSelfTest  bool              // leave the self-test out
 	Workers     int               // 0 is GOMAXPROCS
@@ -56,8 +58,9 @@ type Plan struct {
 	Family     string
 	Config     model.Config
 	Generation model.Generation
-	Tokenizer  []byte // tokenizer.json verbatim; nil without one
-	Chat       []byte // Jinja template of a conversation, verbatim; nil without one
+	Tokenizer  []byte               // tokenizer.json verbatim; nil without one
+	Chat       []byte               // Jinja template of a conversation, verbatim; nil without one
+	Codebooks  []*codebook.Codebook // by kind
 	Targets    []Target
 	Dropped    []*checkpoint.Tensor // not needed: equal to, or computed from, something kept
 	Warnings   []string
@@ -116,6 +119,9 @@ func (p *Plan) plan() error {
 			return err
 		}
 		if err := p.planChat(); err != nil {
+			return err
+		}
+		if err := p.planCodebooks(); err != nil {
 			return err
 		}
 	}

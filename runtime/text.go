@@ -15,6 +15,8 @@ type TextRequest struct {
 	EOS          []int
 	Stop         []string // generation ends before the first of these in the output
 	Sampling     Sampling
+	LatentSteps  int               // see LatentRequest
+	Rounder      *EmbeddingRounder // see LatentRequest
 }
 
 // TextStats is an account of one generation.
@@ -44,7 +46,8 @@ func GenerateText(ctx context.Context, e Engine, t *tokenizer.Tokenizer, req Tex
 		}
 		return true
 	}
-	finish, err := e.Generate(ctx, []Request{{Tokens: req.Tokens, MaxNewTokens: req.MaxNewTokens, EOS: req.EOS, Sampling: req.Sampling}}, func(_, id int) bool {
+	request := Request{Tokens: req.Tokens, MaxNewTokens: req.MaxNewTokens, EOS: req.EOS, Sampling: req.Sampling}
+	finish, err := GenerateLatent(ctx, e, LatentRequest{Request: request, LatentSteps: req.LatentSteps, Rounder: req.Rounder}, func(id int) bool {
 		latest = time.Now()
 		if stats.NewTokens++; stats.NewTokens == 1 {
 			first = latest
@@ -68,7 +71,7 @@ func GenerateText(ctx context.Context, e Engine, t *tokenizer.Tokenizer, req Tex
 		}
 		return stats, err
 	}
-	stats.Finish = finish[0]
+	stats.Finish = finish
 	if !ended {
 		if emit(stream.Flush()) {
 			if rest := stops.rest(); rest != "" {

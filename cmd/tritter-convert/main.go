@@ -40,6 +40,7 @@ type command struct {
 	Generation  map[string]string `help:"Generation default: eos, temperature, top_p, top_k, min_p, repetition_penalty, max_new_tokens or modality. Repeatable." placeholder:"KEY=VALUE" mapsep:"none"`
 	Tokenizer   string            `help:"tokenizer.json to store instead of the checkpoint's." placeholder:"FILE"`
 	NoTokenizer bool              `help:"Store no tokenizer."`
+	Codebook    []string          `help:"Store the codebook of images, sounds or hidden states of this .safetensors file, whose metadata says what it is (docs/modalities.md). Repeatable." sep:"none" placeholder:"FILE"`
 	NoSelfTest  bool              `help:"Store no self-test (it costs 8 tokens of the reference engine)."`
 	Workers     int               `help:"Goroutines (default: all cores). Does not change the result." placeholder:"N"`
 }
@@ -52,7 +53,7 @@ func (c *command) Run(ctx context.Context) error {
 		return c.export(ctx)
 	}
 	opt := convert.Options{Rule: c.Rule, Scale: c.Scale, I2SLayout: c.I2SLayout, Activations: c.Activations, Generation: c.Generation, Tokenizer: c.Tokenizer, Encoding: c.Encoding, Head: c.Head,
-		NoTokenizer: c.NoTokenizer, NoSelfTest: c.NoSelfTest, Workers: c.Workers}
+		NoTokenizer: c.NoTokenizer, Codebooks: c.Codebook, NoSelfTest: c.NoSelfTest, Workers: c.Workers}
 	plan, err := convert.Open(c.Source, opt)
 	if err != nil {
 		return err

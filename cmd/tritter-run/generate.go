@@ -19,6 +19,7 @@ type generateCommand struct {
 	modelFlags
 	engineFlags
 	promptFlags
+	roundingFlags
 	MaxNewTokens      *int     `help:"Tokens to generate at most (default: the file's, or 100)." placeholder:"N"`
 	Temperature       *float64 `help:"Randomness in [0, 2]; 0 always takes the most likely token (default: the file's, or 1)." placeholder:"T"`
 	TopP              *float64 `help:"Draw among the most likely tokens of this total probability (default: the file's, or 0.9; 1 is off)." placeholder:"P"`
@@ -57,6 +58,9 @@ func (c *generateCommand) Run(ctx context.Context) error {
 	request.MaxNewTokens = *first(c.MaxNewTokens, m.Generation.MaxNewTokens, new(100))
 	if request.MaxNewTokens < 1 {
 		return cli.Usage("--max-new-tokens wants at least 1, got %d", request.MaxNewTokens)
+	}
+	if err := c.roundingFlags.apply(e, &request); err != nil {
+		return err
 	}
 	var writeErr error
 	stats, err := runtime.GenerateText(ctx, e, t, request, func(piece string) bool {

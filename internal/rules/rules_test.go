@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -12,6 +13,18 @@ import (
 )
 
 const module = "github.com/tritter-ai/tritter/"
+
+// What the packages above others may depend on in common.
+var (
+	regexps    = []string{"github.com/dlclark/regexp2/v2", "golang.org/x/text"}
+	pickles    = []string{"github.com/nlpodyssey/gopickle/pickle", "github.com/nlpodyssey/gopickle/types"}
+	vectors    = []string{"kernels", "kernels/ref", "quantize", "kernels/cpu", "golang.org/x/sys"}
+	engines    = join(vectors, regexps, []string{"format", "model", "tokenizer", "nearest", "codebook", "runtime"})
+	containers = join(pickles, []string{"convert/checkpoint", "convert/checkpoint/tensor", "convert/checkpoint/safetensors", "convert/checkpoint/torch", "convert/checkpoint/gguf", "github.com/x448/float16"})
+	converting = join(engines, containers, []string{"convert/vocab", "convert"})
+)
+
+func join(lists ...[]string) []string { return slices.Concat(lists...) }
 
 // mayImport lists, for each package of the library, what it may depend on,
 // directly or not: packages of this module by their path in it, others by a
@@ -22,25 +35,22 @@ var mayImport = map[string][]string{
 	"quantize":                       {},
 	"kernels":                        {},
 	"kernels/ref":                    {"kernels", "quantize"},
-	"kernels/cpu":                    {"kernels", "kernels/ref", "quantize", "golang.org/x/sys/cpu"},
-	"tokenizer":                      {"github.com/dlclark/regexp2/v2", "golang.org/x/text/unicode/norm", "golang.org/x/text/transform"},
-	"runtime":                        {"format", "model", "quantize", "kernels", "kernels/ref", "kernels/cpu", "golang.org/x/sys/cpu", "tokenizer", "github.com/dlclark/regexp2/v2", "golang.org/x/text"},
+	"kernels/cpu":                    vectors,
+	"nearest":                        {"kernels", "kernels/ref", "quantize"},
+	"codebook":                       {"format", "nearest", "kernels", "kernels/ref", "quantize"},
+	"tokenizer":                      regexps,
+	"runtime":                        engines,
 	"convert/checkpoint/tensor":      {},
 	"convert/checkpoint/safetensors": {"convert/checkpoint/tensor"},
 	"convert/checkpoint/gguf":        {"convert/checkpoint/tensor", "github.com/x448/float16"},
-	"convert/checkpoint/torch": {"convert/checkpoint/tensor", "convert/checkpoint/safetensors",
-		"github.com/nlpodyssey/gopickle/pickle", "github.com/nlpodyssey/gopickle/types"},
-	"convert/checkpoint": {"convert/checkpoint/tensor", "convert/checkpoint/safetensors", "convert/checkpoint/torch", "convert/checkpoint/gguf", "github.com/x448/float16",
-		"github.com/nlpodyssey/gopickle/pickle", "github.com/nlpodyssey/gopickle/types"},
-	"convert": {"convert/checkpoint", "convert/checkpoint/tensor", "convert/checkpoint/safetensors", "convert/checkpoint/torch", "convert/checkpoint/gguf", "convert/vocab", "format", "model", "quantize", "tokenizer", "runtime", "kernels", "kernels/ref", "kernels/cpu", "golang.org/x/sys/cpu",
-		"github.com/nlpodyssey/gopickle/pickle", "github.com/nlpodyssey/gopickle/types", "github.com/x448/float16", "github.com/dlclark/regexp2/v2", "golang.org/x/text"},
-	"verify": {"verify/sshsig", "golang.org/x/crypto", "golang.org/x/sys", "convert", "convert/checkpoint", "convert/checkpoint/tensor", "convert/checkpoint/safetensors", "convert/checkpoint/torch", "convert/checkpoint/gguf", "convert/vocab", "format", "model", "quantize", "tokenizer", "runtime", "kernels", "kernels/ref", "kernels/cpu", "golang.org/x/sys/cpu",
-		"github.com/nlpodyssey/gopickle/pickle", "github.com/nlpodyssey/gopickle/types", "github.com/x448/float16", "github.com/dlclark/regexp2/v2", "golang.org/x/text"},
-	"verify/sshsig": {"golang.org/x/crypto", "golang.org/x/sys"},
-	"convert/vocab": {},
-	"demo":          {},
-	"export": {"convert/checkpoint/gguf", "convert/checkpoint/safetensors", "convert/checkpoint/tensor", "format", "model", "quantize", "tokenizer", "runtime", "kernels", "kernels/ref", "kernels/cpu", "golang.org/x/sys/cpu",
-		"github.com/x448/float16", "github.com/dlclark/regexp2/v2", "golang.org/x/text"},
+	"convert/checkpoint/torch":       join(pickles, []string{"convert/checkpoint/tensor", "convert/checkpoint/safetensors"}),
+	"convert/checkpoint":             containers,
+	"convert/vocab":                  {},
+	"convert":                        converting,
+	"export":                         converting,
+	"verify":                         join(converting, []string{"verify/sshsig", "golang.org/x/crypto"}),
+	"verify/sshsig":                  {"golang.org/x/crypto", "golang.org/x/sys"},
+	"demo":                           {},
 }
 
 // anything are packages whose imports are free: commands, tests, tools.
