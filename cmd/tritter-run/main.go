@@ -27,6 +27,7 @@ type grammar struct {
 	Embed      embedCommand      `cmd:"" help:"Print hidden states of a text as JSON."`
 	Bench      benchCommand      `cmd:"" help:"Measure prefill and decode."`
 	Info       infoCommand       `cmd:"" help:"Describe a model: config, tensors, sizes."`
+	Plan       planCommand       `cmd:"" help:"Account for the memory of a model: does it fit, and with what context?"`
 }
 
 func main() { cli.Main("tritter-run", description, &grammar{}, separate(os.Args[1:])) }
@@ -34,7 +35,7 @@ func main() { cli.Main("tritter-run", description, &grammar{}, separate(os.Args[
 // separate makes -- end the commands as well as the flags: without it, kong would
 // still take a prompt such as "info" after -- for the command of that name.
 func separate(args []string) []string {
-	commands := []string{"generate", "tokenize", "detokenize", "logits", "embed", "bench", "info"}
+	commands := []string{"generate", "tokenize", "detokenize", "logits", "embed", "bench", "info", "plan"}
 	if slices.Contains(args, "--") && !slices.Contains(commands, args[0]) {
 		return append([]string{"generate"}, args...)
 	}
