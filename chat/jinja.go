@@ -480,8 +480,7 @@ type Refusal struct{ Message string }
 
 func (r *Refusal) Error() string { return "the chat template refuses this conversation: " + r.Message }
 
-// execute renders source as transformers does: blocks take the newline after them
-// and the blanks in front of them.
+// execute renders source as transformers does.
 func execute(source string, messages []Message, variables map[string]any) (text string, err error) {
 	defer func() {
 		if r := recover(); r != nil { // gonja panics on some templates that are wrong
@@ -489,10 +488,10 @@ func execute(source string, messages []Message, variables map[string]any) (text 
 		}
 	}()
 	c := config.New()
-	c.TrimBlocks, c.LeftStripBlocks = true, true
 	if err := admit(source, c); err != nil {
 		return "", fmt.Errorf("the chat template: %w", err)
 	}
+	source = prepare(source)
 	loader, err := loaders.NewMemoryLoader(map[string]string{"/template": source})
 	if err != nil {
 		return "", err
