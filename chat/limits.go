@@ -22,7 +22,7 @@ const (
 	MaxTemplate = 256 << 10 // bytes of the source
 
 	maxSeconds = 5       // of rendering
-	maxSteps   = 1 << 20 // statements and rounds of loops
+	maxSteps   = 1 << 18 // statements and rounds of loops
 	maxDepth   = 64      // macros inside macros
 	maxItems   = 1 << 16 // elements of a list, of range
 	maxOutput  = 1 << 20 // bytes of a string beyond 8 times those of the messages
