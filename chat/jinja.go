@@ -492,6 +492,9 @@ func execute(source string, messages []Message, variables map[string]any) (text 
 		return "", fmt.Errorf("the chat template: %w", err)
 	}
 	source = prepare(source)
+	if err := simple(source, c); err != nil {
+		return "", fmt.Errorf("the chat template: %w", err)
+	}
 	loader, err := loaders.NewMemoryLoader(map[string]string{"/template": source})
 	if err != nil {
 		return "", err

@@ -26,6 +26,8 @@ const (
 	maxDepth   = 64      // macros inside macros
 	maxItems   = 1 << 16 // elements of a list, of range
 	maxOutput  = 1 << 20 // bytes of a string beyond 8 times those of the messages
+	maxNesting = 64      // brackets inside brackets, blocks inside blocks
+	maxWords   = 2048    // of one tag
 	maxJoins   = 256     // + and ~ in one expression: the strings that it makes are no variables yet
 )
 
@@ -283,6 +285,51 @@ func admit(source string, c *config.Config) error {
 			if !signature {
 				return fmt.Errorf("line %d: %s is not supported: it could make a text of any length", t.Line, t.Val)
 			}
+		}
+	}
+	return nil
+}
+
+// simple refuses what is nested too deep or written too long: gonja's parser calls
+// itself for each level, and a stack that is full ends the program; its errors
+// quote what is around them, level by level.
+func simple(source string, c *config.Config) error {
+	brackets, words, blocks := 0, 0, 0
+	opens := false // the tag begins a block, unless it is a set with a value
+	for stream := tokens.LexAll(source, c); !stream.End(); stream.Next() {
+		words++
+		switch t := stream.Current(); t.Type {
+		case tokens.BlockBegin, tokens.VariableBegin:
+			brackets, words, opens = 0, 0, false
+		case tokens.BlockEnd:
+			if opens {
+				blocks++
+			}
+		case tokens.Name:
+			if words > 1 {
+				break
+			}
+			switch t.Val {
+			case "call", "filter", "for", "generation", "if", "macro", "set", "with":
+				opens = true
+			}
+			if strings.HasPrefix(t.Val, "end") && blocks > 0 {
+				blocks--
+			}
+		case tokens.Assign:
+			if brackets == 0 { // set x = y has no end; a with is one level more or less
+				opens = false
+			}
+		case tokens.LeftParenthesis, tokens.LeftBracket, tokens.LeftBrace:
+			brackets++
+		case tokens.RightParenthesis, tokens.RightBracket, tokens.RightBrace:
+			brackets--
+		}
+		if brackets > maxNesting || blocks > maxNesting {
+			return fmt.Errorf("brackets or blocks are nested more than %d deep; it is refused", maxNesting)
+		}
+		if words > maxWords {
+			return fmt.Errorf("an expression has more than %d words; it is refused", maxWords)
 		}
 	}
 	return nil

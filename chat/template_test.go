@@ -264,6 +264,11 @@ func TestTemplateRefuses(t *testing.T) {
 		"{{ ''" + strings.Repeat(" ~ 'a'", 300) + " }}":                                                                          "more than 256 + or ~",
 		"{{ 'x' | indent(1000000000) }}":                                    "indent by 1000000000",
 		"{% for m in messages recursive %}{{ loop(messages) }}{% endfor %}": "recursive",
+		"{{ " + strings.Repeat("(", 100000) + " }}":                         "nested more than 64 deep",
+		"{{ " + strings.Repeat("1 if x else ", 10000) + "2 }}":              "nested more than 64 deep",
+		strings.Repeat("{% if true %}", 15000):                              "nested more than 64 deep",
+		"{{ " + strings.Repeat("not ", 60000) + "x }}":                      "more than 2048 words",
+		"{{ x" + strings.Repeat(".y", 100000) + " }}":                       "more than 2048 words",
 		strings.Repeat("x", chat.MaxTemplate+1):                             "want at most 262144",
 	} {
 		_, err := chat.New(source, tok, chat.Options{})

@@ -36,6 +36,8 @@ var mayImport = map[string][]string{
 		"github.com/nlpodyssey/gopickle/pickle", "github.com/nlpodyssey/gopickle/types", "github.com/x448/float16", "github.com/dlclark/regexp2/v2", "golang.org/x/text"},
 	"verify": {"convert", "convert/checkpoint", "convert/checkpoint/tensor", "convert/checkpoint/safetensors", "convert/checkpoint/torch", "convert/checkpoint/gguf", "convert/vocab", "format", "model", "quantize", "tokenizer", "runtime", "kernels", "kernels/ref", "kernels/cpu", "golang.org/x/sys/cpu",
 		"github.com/nlpodyssey/gopickle/pickle", "github.com/nlpodyssey/gopickle/types", "github.com/x448/float16", "github.com/dlclark/regexp2/v2", "golang.org/x/text"},
+	"chat": {"runtime", "format", "model", "quantize", "kernels", "kernels/ref", "kernels/cpu", "tokenizer", "golang.org/x/sys", "github.com/dlclark/regexp2/v2", "golang.org/x/text",
+		"github.com/nikolalohinski/gonja/v2", "github.com/dustin/go-humanize", "github.com/json-iterator/go", "github.com/modern-go", "github.com/pkg/errors", "github.com/sirupsen/logrus", "golang.org/x/exp/utf8string"},
 	"convert/vocab": {},
 	"demo":          {},
 	"export": {"convert/checkpoint/gguf", "convert/checkpoint/safetensors", "convert/checkpoint/tensor", "format", "model", "quantize", "tokenizer", "runtime", "kernels", "kernels/ref", "kernels/cpu", "golang.org/x/sys/cpu",
