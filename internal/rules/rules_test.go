@@ -37,7 +37,7 @@ var mayImport = map[string][]string{
 	"kernels/ref":                    {"kernels", "quantize"},
 	"kernels/cpu":                    vectors,
 	"nearest":                        {"kernels", "kernels/ref", "quantize"},
-	"codebook":                       {"format", "nearest", "kernels", "kernels/ref", "quantize"},
+	"codebook":                       join(vectors, []string{"format", "nearest"}),
 	"tokenizer":                      regexps,
 	"runtime":                        engines,
 	"convert/checkpoint/tensor":      {},
@@ -50,6 +50,7 @@ var mayImport = map[string][]string{
 	"export":                         converting,
 	"verify":                         join(converting, []string{"verify/sshsig", "golang.org/x/crypto"}),
 	"verify/sshsig":                  {"golang.org/x/crypto", "golang.org/x/sys"},
+	"chat":                           join(engines, []string{"github.com/nikolalohinski/gonja/v2", "github.com/dustin/go-humanize", "github.com/json-iterator/go", "github.com/modern-go", "github.com/pkg/errors", "github.com/sirupsen/logrus", "golang.org/x/exp/utf8string"}),
 	"demo":                           {},
 }
 
