@@ -88,7 +88,7 @@ func (d *Driver) Version() int { return d.version }
 // call calls a function whose arguments hold no pointer into Go's memory that is
 // not pinned.
 func (d *Driver) call(s symbol, args ...uintptr) error {
-	if code := invoke(d.fn[s], args...); code != 0 {
+	if code := invoke(d.fn[s], args); code != 0 {
 		return d.failure(s, code)
 	}
 	return nil
@@ -115,7 +115,7 @@ func (d *Driver) text(s symbol, code int) string {
 	var pin runtime.Pinner
 	pin.Pin(p)
 	defer pin.Unpin()
-	if invoke(d.fn[s], uintptr(code), uintptr(unsafe.Pointer(p))) != 0 || *p == nil {
+	if invoke(d.fn[s], []uintptr{uintptr(code), uintptr(unsafe.Pointer(p))}) != 0 || *p == nil {
 		return ""
 	}
 	// SAFETY: the driver returns strings of static storage that end with a zero;
