@@ -24,6 +24,7 @@ var mayImport = map[string][]string{
 	"kernels/ref":                    {"kernels", "quantize"},
 	"kernels/cpu":                    {"kernels", "kernels/ref", "quantize", "golang.org/x/sys/cpu"},
 	"kernels/cuda/driver":            {"github.com/ebitengine/purego"},
+	"kernels/cuda/ptx":               {},
 	"tokenizer":                      {"github.com/dlclark/regexp2/v2", "golang.org/x/text/unicode/norm", "golang.org/x/text/transform"},
 	"runtime":                        {"format", "model", "quantize", "kernels", "kernels/ref", "kernels/cpu", "golang.org/x/sys/cpu", "tokenizer", "github.com/dlclark/regexp2/v2", "golang.org/x/text"},
 	"convert/checkpoint/tensor":      {},
