@@ -7,6 +7,7 @@
 //	devices=N     devices (1)
 //	version=V     CUDA version (13000)
 //	memory=BYTES  memory of each device (1 GiB)
+//	major=N       compute capability N.0 (9.0 for device 0, 8.0 for the others)
 //	fail=CALL:CODE[:N]  the N-th call (the first) of CALL returns CODE; repeatable
 //
 // Codes from 700 to 719 are sticky, as those of the driver are.
@@ -42,7 +43,7 @@ typedef struct {
 
 static struct {
 	pthread_mutex_t mu;
-	int initialized, devices, version, sticky, objects, fails;
+	int initialized, devices, version, major, sticky, objects, fails;
 	size_t memory, used;
 	Fail fail[MAX_FAILS];
 	struct { void *at; size_t size; } block[MAX_BLOCKS];
@@ -73,7 +74,7 @@ static void note(const char *format, ...) {
 
 // configure sets everything back and reads the words of text.
 int stub_configure(const char *text) {
-	stub.initialized = stub.sticky = stub.fails = stub.objects = 0;
+	stub.major = stub.initialized = stub.sticky = stub.fails = stub.objects = 0;
 	stub.devices = 1;
 	stub.version = 13000;
 	stub.memory = 1 << 30;
@@ -93,6 +94,8 @@ int stub_configure(const char *text) {
 			stub.devices = atoi(value);
 		else if (!strcmp(word, "version"))
 			stub.version = atoi(value);
+		else if (!strcmp(word, "major"))
+			stub.major = atoi(value);
 		else if (!strcmp(word, "memory"))
 			stub.memory = strtoull(value, NULL, 10);
 		else if (!strcmp(word, "fail") && stub.fails < MAX_FAILS) {
@@ -148,9 +151,12 @@ static CUresult fails(const char *call) {
 			return stub.sticky; \
 	} while (0)
 
-CUresult cuInit(unsigned flags) {
-	if (!stub.initialized && getenv("STUB_CUDA"))
+__attribute__((constructor)) static void loaded(void) {
+	if (getenv("STUB_CUDA"))
 		stub_configure(getenv("STUB_CUDA"));
+}
+
+CUresult cuInit(unsigned flags) {
 	note("cuInit(%u)", flags);
 	CUresult code = fails(__func__);
 	if (code)
@@ -246,7 +252,7 @@ CUresult cuDeviceGetAttribute(int *value, int attribute, CUdevice device) {
 	case 16: *value = 132; break;             // SMs
 	case 38: *value = 50 << 20; break;        // L2
 	case 39: *value = 2048; break;            // threads an SM
-	case 75: *value = device == 0 ? 9 : 8; break;
+	case 75: *value = stub.major ? stub.major : device == 0 ? 9 : 8; break;
 	case 76: *value = 0; break;
 	case 81: *value = 233472; break;          // shared memory an SM
 	case 82: *value = 65536; break;           // registers an SM

@@ -85,6 +85,16 @@ func (d *Driver) need(wanted ...symbol) error {
 // Version returns the newest CUDA version that the driver speaks: 13000 is 13.0.
 func (d *Driver) Version() int { return d.version }
 
+// Release returns the release of the driver, such as "580.65.06", or "" where the
+// system does not tell.
+func (d *Driver) Release() string {
+	data, err := os.ReadFile("/sys/module/nvidia/version")
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(data))
+}
+
 // call calls a function whose arguments hold no pointer into Go's memory that is
 // not pinned.
 func (d *Driver) call(s symbol, args ...uintptr) error {
