@@ -68,7 +68,7 @@ func OpenEngine(m *Model, opt Options, device string) (e Engine, note string, er
 			return nil, "", err
 		case !errors.Is(err, driver.ErrUnavailable):
 			reason, _, _ := strings.Cut(err.Error(), "\n")
-			note = "no CUDA, the CPU computes: " + reason
+			note = "the CPU computes: " + reason
 		}
 	}
 	e, err = NewCPU(m, opt)

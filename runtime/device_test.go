@@ -57,7 +57,7 @@ func TestOpenEngineWithoutDriver(t *testing.T) {
 		require.Empty(t, note, "a build without CUDA was somebody's choice")
 	} else {
 		require.ErrorIs(t, wanted, driver.ErrNoDriver)
-		require.Equal(t, "no CUDA, the CPU computes: "+wanted.Error(), note)
+		require.Equal(t, "the CPU computes: "+wanted.Error(), note)
 	}
 	for _, device := range []string{"cuda", "cuda:1"} {
 		_, _, err = runtime.OpenEngine(m, runtime.Options{}, device)
@@ -103,7 +103,7 @@ func TestOldDevice(t *testing.T) {
 	e, note, err := runtime.OpenEngine(tiny(t, "bitnet"), runtime.Options{}, "auto")
 	require.NoError(t, err)
 	require.NoError(t, e.Close())
-	require.Equal(t, "no CUDA, the CPU computes: cuda:0 (Stub 0): compute capability 7.0, want 8.0 or later; cuda:1 (Stub 1): compute capability 7.0, want 8.0 or later", note)
+	require.Equal(t, "the CPU computes: cuda:0 (Stub 0): compute capability 7.0, want 8.0 or later; cuda:1 (Stub 1): compute capability 7.0, want 8.0 or later", note)
 	_, _, err = runtime.OpenEngine(tiny(t, "bitnet"), runtime.Options{}, "cuda:1")
 	require.EqualError(t, err, "cuda:1 (Stub 1): compute capability 7.0, want 8.0 or later")
 }

@@ -37,7 +37,7 @@ func Load(path string) (*Driver, error) {
 		return nil, err
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%w: %v; install it, or let %s name its libcuda.so.1", ErrNoDriver, err, LibraryEnv)
+		return nil, fmt.Errorf("%w (%v; %s may name its library)", ErrNoDriver, err, LibraryEnv)
 	}
 	d := &Driver{path: path}
 	for s := range d.fn {
