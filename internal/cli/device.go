@@ -15,10 +15,14 @@ type DeviceFlag struct {
 // Device is the name of a device.
 type Device string
 
-// UnmarshalText refuses what is no name of a device.
+// UnmarshalText refuses what is no name of a device. An empty text, as of an
+// environment variable that is set to nothing, is auto.
 func (d *Device) UnmarshalText(text []byte) error {
 	*d = Device(text)
-	return runtime.CheckDevice(string(text))
+	if *d == "" {
+		*d = runtime.DeviceAuto
+	}
+	return runtime.CheckDevice(string(*d))
 }
 
 // OpenEngine opens an engine on the device. What the user should know of the

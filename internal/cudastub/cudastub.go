@@ -5,6 +5,8 @@ package cudastub
 
 import (
 	_ "embed"
+	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -20,12 +22,13 @@ var source []byte
 // that a test starts.
 const Env = "STUB_CUDA"
 
-// Build compiles the library into a temporary folder of the test and returns its
-// path. Defines are macros: WITHOUT_LAUNCH_EX and WITHOUT_PRIMARY_RELEASE leave a
-// function out, as an older driver does. Each build has a state of its own. Without
-// a C compiler the test is skipped, or fails where TRITTER_REQUIRE names cc.
-func Build(t testing.TB, defines ...string) string {
-	t.Helper()
+// ErrNoCompiler says that there is no cc, gcc or clang.
+var ErrNoCompiler = errors.New("no C compiler (cc, gcc or clang) to build the CUDA stub with")
+
+// Compile compiles the library into a folder and returns its path. Defines are
+// macros: WITHOUT_LAUNCH_EX and WITHOUT_PRIMARY_RELEASE leave a function out, as an
+// older driver does. Each path is a library with a state of its own.
+func Compile(dir string, defines ...string) (string, error) {
 	compiler := ""
 	for _, name := range []string{"cc", "gcc", "clang"} {
 		if path, err := exec.LookPath(name); err == nil {
@@ -34,22 +37,32 @@ func Build(t testing.TB, defines ...string) string {
 		}
 	}
 	if compiler == "" {
-		if slices.Contains(strings.Split(os.Getenv("TRITTER_REQUIRE"), ","), "cc") {
-			t.Fatal("TRITTER_REQUIRE names cc, and there is no C compiler: cc, gcc or clang")
-		}
-		t.Skip("no C compiler (cc, gcc or clang) to build the CUDA stub with")
+		return "", ErrNoCompiler
 	}
-	dir := t.TempDir()
 	c, library := filepath.Join(dir, "libcuda.c"), filepath.Join(dir, "libcuda.so.1")
 	if err := os.WriteFile(c, source, 0o600); err != nil {
-		t.Fatal(err)
+		return "", err
 	}
 	args := []string{"-shared", "-fPIC", "-o", library, c, "-lpthread"}
 	for _, d := range defines {
 		args = append(args, "-D"+d)
 	}
 	if out, err := exec.Command(compiler, args...).CombinedOutput(); err != nil {
-		t.Fatalf("%s: %v\n%s", compiler, err, out)
+		return "", fmt.Errorf("%s: %w\n%s", compiler, err, out)
+	}
+	return library, nil
+}
+
+// Build compiles the library for one test. Without a C compiler the test is
+// skipped, or fails where TRITTER_REQUIRE names cc.
+func Build(t testing.TB, defines ...string) string {
+	t.Helper()
+	library, err := Compile(t.TempDir(), defines...)
+	if errors.Is(err, ErrNoCompiler) && !slices.Contains(strings.Split(os.Getenv("TRITTER_REQUIRE"), ","), "cc") {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatal(err)
 	}
 	return library
 }

@@ -85,6 +85,33 @@ func TestImports(t *testing.T) {
 	}
 }
 
+// TestWhereCUDAIs: the library that opens the driver is linked where the driver is,
+// and not with the build tag nocuda, which makes a static binary.
+func TestWhereCUDAIs(t *testing.T) {
+	const opener = "github.com/ebitengine/purego"
+	for _, c := range []struct {
+		os, arch, tags string
+		want           bool
+	}{
+		{"linux", "amd64", "", true}, {"linux", "arm64", "", true},
+		{"linux", "amd64", "nocuda", false}, {"linux", "arm64", "nocuda", false},
+		{"linux", "386", "", false}, {"windows", "amd64", "", false}, {"darwin", "arm64", "", false},
+	} {
+		cmd := exec.Command("go", "list", "-deps", "-tags", c.tags, "./cmd/...")
+		cmd.Dir = "../.."
+		cmd.Env = append(os.Environ(), "GOOS="+c.os, "GOARCH="+c.arch, "CGO_ENABLED=0")
+		cmd.Stderr = os.Stderr
+		out, err := cmd.Output()
+		require.NoError(t, err)
+		linked := false
+		for _, dep := range strings.Fields(string(out)) {
+			linked = linked || dep == opener || strings.HasPrefix(dep, opener+"/")
+			require.False(t, c.tags == "nocuda" && dep == "runtime/cgo", "nocuda builds are static")
+		}
+		require.Equal(t, c.want, linked, "%s/%s, tags %q", c.os, c.arch, c.tags)
+	}
+}
+
 // TestPackageComments: every package has a package comment. (Exported
 // names are left to staticcheck and review.)
 func TestPackageComments(t *testing.T) {
