@@ -1,0 +1,176 @@
+//go:build amd64 && !purego
+
+package cpu
+
+import "github.com/tritter-ai/tritter/kernels"
+
+const (
+	gemvRows    = 64 // rows of one token at a time
+	panelRows   = 16 // rows of a panel
+	panelTokens = 4  // fewer tokens do not pay for decoding a panel
+	maxTokens   = 64 // the most that any kernel multiplies by a panel
+)
+
+// unit is the part of a processor that multiplies trits by int8 activations.
+type unit uint8
+
+const (
+	maddubs unit = iota // VPMADDUBSW of AVX2
+	dpbusd              // VPDPBUSD of AVX-512 with VNNI
+)
+
+func (u unit) gemv(sums *int32, tiles *byte, n, tileRows, rowBytes int, q *int8) {
+	if u == maddubs {
+		ternaryGEMV(sums, tiles, n, tileRows, rowBytes, q)
+	} else {
+		ternaryGEMV512(sums, tiles, n, tileRows, rowBytes, q)
+	}
+}
+
+func (u unit) gemm(sums *int32, panel *byte, q *int8, stride, n, tokens int) {
+	if u == maddubs {
+		ternaryGEMM(sums, panel, q, stride, n, tokens)
+	} else {
+		ternaryGEMM512(sums, panel, q, stride, n, tokens)
+	}
+}
+
+// tokens is how many gemm takes at once.
+func (u unit) tokens() int { return [...]int{maddubs: 6, dpbusd: 8}[u] }
+
+// TernaryInt8 multiplies tiles in place for few tokens, and panels for more.
+func (avx2) TernaryInt8(y []float32, ldy int, w *kernels.Ternary, x *kernels.Acts, lo, hi int) {
+	ternaryInt8(y, ldy, w, x, lo, hi, maddubs)
+}
+
+// product is a call of TernaryInt8.
+type product struct {
+	*scratch
+	y      []float32
+	ldy    int
+	w      *kernels.Ternary
+	x      *kernels.Acts
+	groups int // of columns: at least one
+	tiles  int // of each group but the last
+	unit   unit
+}
+
+func ternaryInt8(y []float32, ldy int, w *kernels.Ternary, x *kernels.Acts, lo, hi int, u unit) {
+	kernels.CheckTernaryInt8(y, ldy, w, x, lo, hi)
+	if x.M == 0 || lo == hi {
+		return
+	}
+	p := product{scratch: scratches.Get().(*scratch), y: y, ldy: ldy, w: w, x: x, groups: 1, tiles: w.ColTiles(), unit: u}
+	defer scratches.Put(p.scratch)
+	if w.Group > 0 {
+		p.groups, p.tiles = w.Groups(), w.Group/kernels.TileCols
+	}
+	excess := grow(&p.excess, x.M*p.groups)
+	for m := range x.M {
+		for g := range p.groups {
+			excess[m*p.groups+g] = sumInt8(&x.Codes[m*x.Stride+g*w.Group], p.groupTiles(g))
+		}
+	}
+	if x.M < panelTokens {
+		p.gemv(lo, hi)
+	} else {
+		p.gemm(lo, hi)
+	}
+}
+
+// groupTiles is the length of group g in tiles.
+func (p *product) groupTiles(g int) int { return min(p.tiles, p.w.ColTiles()-g*p.tiles) }
+
+func (p *product) gemv(lo, hi int) {
+	rowTiles := p.w.ColTiles()
+	for row := lo; row < hi; row += gemvRows {
+		n := min(gemvRows, hi-row)
+		p.rowScales(row, n, gemvRows)
+		tileRow := row / kernels.TileRows * rowTiles
+		for m := range p.x.M {
+			clear(p.out[:])
+			for g := range p.groups {
+				q := &p.x.Codes[m*p.x.Stride+g*p.w.Group]
+				p.unit.gemv(&p.sums[0], &p.w.Tiles[(tileRow+g*p.tiles)*kernels.TileBytes], p.groupTiles(g), (n+kernels.TileRows-1)/kernels.TileRows, rowTiles*kernels.TileBytes, q)
+				p.scale(&p.out[0], &p.sums[0], m, g, gemvRows, 2*p.excess[m*p.groups+g], (n+7)/8) // codes are trit + 2
+			}
+			p.store(p.y[m*p.ldy+row:][:n], p.out[:], m, row)
+		}
+	}
+}
+
+func (p *product) gemm(lo, hi int) {
+	rowTiles := p.w.ColTiles()
+	panel := grow(&p.panel, panelRows*p.x.Stride)
+	for row := lo; row < hi; row += panelRows {
+		n := min(panelRows, hi-row)
+		p.rowScales(row, n, panelRows)
+		for half := range 2 {
+			upper := min(row+8*half, hi-1) / kernels.TileRows // rows past the last are computed from others, and dropped
+			lower := min(row+8*half+4, hi-1) / kernels.TileRows
+			ternaryPanel(&panel[32*half], &p.w.Tiles[upper*rowTiles*kernels.TileBytes], &p.w.Tiles[lower*rowTiles*kernels.TileBytes], rowTiles)
+		}
+		for m := 0; m < p.x.M; {
+			count := share(p.x.M-m, p.unit.tokens())
+			acc := p.acc[:count*panelRows]
+			clear(acc)
+			for g := range p.groups {
+				first := g * p.w.Group
+				p.unit.gemm(&p.sums[0], &panel[panelRows*first], &p.x.Codes[m*p.x.Stride+first], p.x.Stride, p.groupTiles(g)*(kernels.TileCols/4), count)
+				for t := range count {
+					p.scale(&acc[t*panelRows], &p.sums[t*panelRows], m+t, g, panelRows, p.excess[(m+t)*p.groups+g], panelRows/8) // codes are trit + 1
+				}
+			}
+			for t := range count {
+				p.store(p.y[(m+t)*p.ldy+row:][:n], acc[t*panelRows:], m+t, row)
+			}
+			m += count
+		}
+	}
+}
+
+// rowScales brings the scales of n rows together, group by group, stride elements apart.
+func (p *product) rowScales(row, n, stride int) {
+	dst := grow(&p.scales, p.groups*stride)
+	if p.w.Group == 0 {
+		if len(p.w.Scales) > 1 {
+			copy(dst, p.w.Scales[row:row+n])
+		}
+		return
+	}
+	for r := range n {
+		for g, s := range p.w.Scales[(row+r)*p.groups:][:p.groups] {
+			dst[g*stride+r] = s
+		}
+	}
+}
+
+// scale turns the sums of 8 n rows, from which excess is to be taken, into outputs, or with
+// groups of columns adds those of group g to out (spec/numerics.md, section 8).
+func (p *product) scale(out *float32, sums *int32, m, g, stride int, excess int32, n int) {
+	a := p.x.Max[m]
+	switch {
+	case p.w.Group > 0:
+		addGroup(out, sums, &p.scales[g*stride], excess, n)
+	case len(p.w.Scales) == 1:
+		scaleSums(out, sums, excess, float32(p.w.Scales[0]*a)/127, n)
+	default:
+		scaleSumsRows(out, sums, &p.scales[0], excess, a, n)
+	}
+}
+
+// store writes the outputs of token m for the rows from row on.
+func (p *product) store(y, out []float32, m, row int) {
+	copy(y, out)
+	if p.w.Group > 0 {
+		f := p.x.Max[m] / 127
+		for r := range y {
+			y[r] *= f
+		}
+	}
+	if p.w.Bias != nil {
+		for r, b := range p.w.Bias[row:][:len(y)] {
+			y[r] += b
+		}
+	}
+}
