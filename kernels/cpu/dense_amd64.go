@@ -4,7 +4,10 @@ package cpu
 
 import "github.com/tritter-ai/tritter/kernels"
 
-const denseTokens = 3 // the most that share a row once it is widened
+const (
+	denseTokens = 3  // the most that share a row once it is widened
+	denseRows   = 16 // that stay in a cache while tokens are multiplied with them
+)
 
 // Dense takes two rows at a time for one token, and two or three tokens at a time
 // for more.
@@ -19,25 +22,26 @@ func (avx2) Dense(y []float32, ldy int, w *kernels.Dense, x []float32, m, ldx, l
 	if d.whole < w.Cols {
 		d.padTails(m)
 	}
-	for row := lo; row < hi; {
-		if m == 1 {
-			n := min(2, hi-row)
-			d.dots(row, n, 0, 1, 0)
-			for r := range n {
+	if m == 1 {
+		for row := lo; row < hi; row += 2 {
+			d.dots(row, min(2, hi-row), 0, 1, 0)
+			for r := range min(2, hi-row) {
 				y[row+r] = d.scaled(d.out[r], row+r)
 			}
-			row += n
-			continue
 		}
+		return
+	}
+	for ; lo < hi; lo += denseRows {
 		for k, part := 0, 0; k < m; part++ {
 			count := share(m-k, denseTokens)
-			d.dots(row, 1, k, count, part)
-			for t := range count {
-				y[(k+t)*ldy+row] = d.scaled(d.out[t], row)
+			for row := lo; row < min(lo+denseRows, hi); row++ {
+				d.dots(row, 1, k, count, part)
+				for t := range count {
+					y[(k+t)*ldy+row] = d.scaled(d.out[t], row)
+				}
 			}
 			k += count
 		}
-		row++
 	}
 }
 

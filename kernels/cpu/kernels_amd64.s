@@ -2563,7 +2563,7 @@ float_done:
 	RET
 
 // func dotRowsF32(sums *float32, w *byte, wstride int, x *float32, ldx int, n int, end *[640]byte)
-// Requires: AVX, AVX2, FMA3
+// Requires: AVX, AVX2, FMA3, MMX+
 TEXT ·dotRowsF32(SB), NOSPLIT, $0-56
 	MOVQ  sums+0(FP), DI
 	MOVQ  w+8(FP), SI
@@ -2604,6 +2604,11 @@ whole:
 	JZ    lanes_end
 
 lanes:
+	LEAQ        (SI)(BX*2), R11
+	PREFETCHT0  (R11)
+	PREFETCHT0  (R11)(BX*1)
+	PREFETCHT0  64(R11)
+	PREFETCHT0  64(R11)(BX*1)
 	VMOVUPS     (SI), Y12
 	VFMADD231PS (DX), Y12, Y0
 	VMOVUPS     (SI)(BX*1), Y13
@@ -2634,6 +2639,11 @@ lanes_end:
 	LEAQ        256(R10), DX
 	MOVQ        $0x00000080, BX
 	MOVQ        $0x00000080, R9
+	LEAQ        (SI)(BX*2), R11
+	PREFETCHT0  (R11)
+	PREFETCHT0  (R11)(BX*1)
+	PREFETCHT0  64(R11)
+	PREFETCHT0  64(R11)(BX*1)
 	VMOVUPS     (SI), Y12
 	VFMADD231PS (DX), Y12, Y0
 	VMOVUPS     (SI)(BX*1), Y13
@@ -2930,7 +2940,7 @@ done:
 	RET
 
 // func dotRowsBF16(sums *float32, w *byte, wstride int, x *float32, ldx int, n int, end *[640]byte)
-// Requires: AVX, AVX2, FMA3
+// Requires: AVX, AVX2, FMA3, MMX+
 TEXT ·dotRowsBF16(SB), NOSPLIT, $0-56
 	MOVQ  sums+0(FP), DI
 	MOVQ  w+8(FP), SI
@@ -2971,6 +2981,9 @@ whole:
 	JZ    lanes_end
 
 lanes:
+	LEAQ        (SI)(BX*2), R11
+	PREFETCHT0  (R11)
+	PREFETCHT0  (R11)(BX*1)
 	VPMOVZXWD   (SI), Y12
 	VPSLLD      $0x10, Y12, Y12
 	VFMADD231PS (DX), Y12, Y0
@@ -3009,6 +3022,9 @@ lanes_end:
 	LEAQ        256(R10), DX
 	MOVQ        $0x00000080, BX
 	MOVQ        $0x00000080, R9
+	LEAQ        (SI)(BX*2), R11
+	PREFETCHT0  (R11)
+	PREFETCHT0  (R11)(BX*1)
 	VPMOVZXWD   (SI), Y12
 	VPSLLD      $0x10, Y12, Y12
 	VFMADD231PS (DX), Y12, Y0
@@ -3329,7 +3345,7 @@ done:
 	RET
 
 // func dotRowsF16(sums *float32, w *byte, wstride int, x *float32, ldx int, n int, end *[640]byte)
-// Requires: AVX, AVX2, F16C, FMA3
+// Requires: AVX, AVX2, F16C, FMA3, MMX+
 TEXT ·dotRowsF16(SB), NOSPLIT, $0-56
 	MOVQ  sums+0(FP), DI
 	MOVQ  w+8(FP), SI
@@ -3370,6 +3386,9 @@ whole:
 	JZ    lanes_end
 
 lanes:
+	LEAQ        (SI)(BX*2), R11
+	PREFETCHT0  (R11)
+	PREFETCHT0  (R11)(BX*1)
 	VCVTPH2PS   (SI), Y12
 	VFMADD231PS (DX), Y12, Y0
 	VCVTPH2PS   (SI)(BX*1), Y13
@@ -3400,6 +3419,9 @@ lanes_end:
 	LEAQ        256(R10), DX
 	MOVQ        $0x00000080, BX
 	MOVQ        $0x00000080, R9
+	LEAQ        (SI)(BX*2), R11
+	PREFETCHT0  (R11)
+	PREFETCHT0  (R11)(BX*1)
 	VCVTPH2PS   (SI), Y12
 	VFMADD231PS (DX), Y12, Y0
 	VCVTPH2PS   (SI)(BX*1), Y13
@@ -3696,7 +3718,7 @@ done:
 	RET
 
 // func dotRowsI8(sums *float32, w *byte, wstride int, x *float32, ldx int, n int, end *[640]byte)
-// Requires: AVX, AVX2, FMA3
+// Requires: AVX, AVX2, FMA3, MMX+
 TEXT ·dotRowsI8(SB), NOSPLIT, $0-56
 	MOVQ  sums+0(FP), DI
 	MOVQ  w+8(FP), SI
@@ -3737,6 +3759,9 @@ whole:
 	JZ    lanes_end
 
 lanes:
+	LEAQ        (SI)(BX*2), R11
+	PREFETCHT0  (R11)
+	PREFETCHT0  (R11)(BX*1)
 	VPMOVSXBD   (SI), Y12
 	VCVTDQ2PS   Y12, Y12
 	VFMADD231PS (DX), Y12, Y0
@@ -3775,6 +3800,9 @@ lanes_end:
 	LEAQ        256(R10), DX
 	MOVQ        $0x00000080, BX
 	MOVQ        $0x00000080, R9
+	LEAQ        (SI)(BX*2), R11
+	PREFETCHT0  (R11)
+	PREFETCHT0  (R11)(BX*1)
 	VPMOVSXBD   (SI), Y12
 	VCVTDQ2PS   Y12, Y12
 	VFMADD231PS (DX), Y12, Y0

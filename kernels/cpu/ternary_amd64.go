@@ -7,7 +7,7 @@ import "github.com/tritter-ai/tritter/kernels"
 const (
 	gemvRows    = 64 // rows of one token at a time
 	panelRows   = 16 // rows of a panel
-	panelTokens = 4  // fewer tokens do not pay for decoding a panel
+	panelTokens = 6  // fewer tokens do not pay for decoding a panel, unless groups end the sums of rows early
 	maxTokens   = 64 // the most that any kernel multiplies by a panel
 )
 
@@ -71,7 +71,7 @@ func ternaryInt8(y []float32, ldy int, w *kernels.Ternary, x *kernels.Acts, lo, 
 			excess[m*p.groups+g] = sumInt8(&x.Codes[m*x.Stride+g*w.Group], p.groupTiles(g))
 		}
 	}
-	if x.M < panelTokens {
+	if x.M == 1 || p.groups == 1 && x.M < panelTokens {
 		p.gemv(lo, hi)
 	} else {
 		p.gemm(lo, hi)

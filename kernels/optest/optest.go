@@ -58,9 +58,9 @@ func Fuzz(f *testing.F, impl kernels.Ops) {
 			c.oneNormQuant(t, seed, n, normKinds[k%len(normKinds)], p)
 			c.oneNormQuant(t, seed, n, "none", p)
 		case 2:
-			c.oneTernary(t, seed, ternaryCase{rows: k%13 + 1, cols: n, tokens: k%3 + 1, group: k % 4 * 128, scales: scaleKinds[k%2], bias: k%5 == 0, trits: "random", acts: p})
+			c.oneTernary(t, seed, ternaryCase{rows: k%23 + 1, cols: n, tokens: k%19 + 1, group: k % 4 * 128, scales: scaleKinds[k%2], bias: k%5 == 0, trits: "random", acts: p})
 		case 3:
-			c.oneDense(t, seed, k%5+1, n, k%3+1, dtypes[k%4], p)
+			c.oneDense(t, seed, k%5+1, n, k%7+1, dtypes[k%4], p)
 		case 4:
 			c.oneEmbedRow(t, seed, n, dtypes[k%4])
 		case 5:

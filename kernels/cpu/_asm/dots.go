@@ -50,6 +50,13 @@ func dots() {
 			x, ldx, n := Load(Param("x"), RDX), Load(Param("ldx"), R9), Load(Param("n"), RCX)
 			acc := []VecPhysical{Y0, Y1, Y2, Y3, Y4, Y5, Y6, Y7, Y8, Y9, Y10, Y11}[:4*shape.rows*shape.tokens]
 			vectorSums(sums, n, acc, func() {
+				if shape.rows == 2 { // the next two rows
+					LEAQ(Mem{Base: w, Index: wstride, Scale: 2}, R11)
+					for line := 0; line < 32*t.size; line += 64 {
+						PREFETCHT0(Mem{Base: R11, Disp: line})
+						PREFETCHT0(Mem{Base: R11, Index: wstride, Scale: 1, Disp: line})
+					}
+				}
 				for i := range 4 {
 					for r := range shape.rows {
 						m := Mem{Base: w, Disp: 8 * t.size * i}
