@@ -19,6 +19,9 @@ func native() (all []kernels.Ops) {
 		all = append(all, avx2{})
 		if cpu.X86.HasAVX512F && cpu.X86.HasAVX512BW && cpu.X86.HasAVX512VL && cpu.X86.HasAVX512VNNI {
 			all = append(all, vnni{})
+			if cpu.X86.HasAMXTile && cpu.X86.HasAMXInt8 && permitAMX() {
+				all = append(all, amx{})
+			}
 		}
 	}
 	return all
@@ -37,6 +40,7 @@ type scratch struct {
 	floats []float32
 	excess []int32
 	tails  []tail
+	config tileConfig
 	sums   [maxTokens * panelRows]int32
 	out    [gemvRows]float32
 	acc    [maxTokens * panelRows]float32

@@ -218,3 +218,8 @@ func ternaryGEMV512(sums *int32, tiles *byte, n int, tileRows int, rowBytes int,
 //
 //go:noescape
 func ternaryGEMM512(sums *int32, panel *byte, q *int8, stride int, n int, tokens int)
+
+// ternaryGEMMAMX is ternaryGEMM with AMX, for up to 64 tokens; config describes the tiles.
+//
+//go:noescape
+func ternaryGEMMAMX(sums *int32, panel *byte, q *int8, stride int, n int, tokens int, config *[64]byte)

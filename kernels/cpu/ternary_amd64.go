@@ -17,6 +17,7 @@ type unit uint8
 const (
 	maddubs unit = iota // VPMADDUBSW of AVX2
 	dpbusd              // VPDPBUSD of AVX-512 with VNNI
+	tdpbsud             // TDPBSUD of AMX, and dpbusd for few tokens
 )
 
 func (u unit) gemv(sums *int32, tiles *byte, n, tileRows, rowBytes int, q *int8) {
@@ -27,16 +28,30 @@ func (u unit) gemv(sums *int32, tiles *byte, n, tileRows, rowBytes int, q *int8)
 	}
 }
 
-func (u unit) gemm(sums *int32, panel *byte, q *int8, stride, n, tokens int) {
-	if u == maddubs {
-		ternaryGEMM(sums, panel, q, stride, n, tokens)
-	} else {
-		ternaryGEMM512(sums, panel, q, stride, n, tokens)
+// gemm multiplies a panel of n tiles by the tokens that begin at q.
+func (p *product) gemm(panel *byte, q *int8, n, tokens int) {
+	n *= kernels.TileCols / 4
+	switch p.unit {
+	case maddubs:
+		ternaryGEMM(&p.sums[0], panel, q, p.x.Stride, n, tokens)
+	case dpbusd:
+		ternaryGEMM512(&p.sums[0], panel, q, p.x.Stride, n, tokens)
+	case tdpbsud:
+		p.config.set(tokens)
+		ternaryGEMMAMX(&p.sums[0], panel, q, p.x.Stride, n, tokens, (*[64]byte)(&p.config))
 	}
 }
 
-// tokens is how many gemm takes at once.
-func (u unit) tokens() int { return [...]int{maddubs: 6, dpbusd: 8}[u] }
+// count is how many of m tokens gemm is to take at once.
+func (u unit) count(m int) int {
+	switch u {
+	case maddubs:
+		return share(m, 6)
+	case dpbusd:
+		return share(m, 8)
+	}
+	return min(m, maxTokens)
+}
 
 // TernaryInt8 multiplies tiles in place for few tokens, and panels for more.
 func (avx2) TernaryInt8(y []float32, ldy int, w *kernels.Ternary, x *kernels.Acts, lo, hi int) {
@@ -72,16 +87,17 @@ func ternaryInt8(y []float32, ldy int, w *kernels.Ternary, x *kernels.Acts, lo, 
 		}
 	}
 	if x.M == 1 || p.groups == 1 && x.M < panelTokens {
-		p.gemv(lo, hi)
+		p.few(lo, hi)
 	} else {
-		p.gemm(lo, hi)
+		p.many(lo, hi)
 	}
 }
 
 // groupTiles is the length of group g in tiles.
 func (p *product) groupTiles(g int) int { return min(p.tiles, p.w.ColTiles()-g*p.tiles) }
 
-func (p *product) gemv(lo, hi int) {
+// few multiplies tiles as they are.
+func (p *product) few(lo, hi int) {
 	rowTiles := p.w.ColTiles()
 	for row := lo; row < hi; row += gemvRows {
 		n := min(gemvRows, hi-row)
@@ -99,7 +115,8 @@ func (p *product) gemv(lo, hi int) {
 	}
 }
 
-func (p *product) gemm(lo, hi int) {
+// many decodes a panel at a time and multiplies it by all tokens.
+func (p *product) many(lo, hi int) {
 	rowTiles := p.w.ColTiles()
 	panel := grow(&p.panel, panelRows*p.x.Stride)
 	for row := lo; row < hi; row += panelRows {
@@ -111,12 +128,12 @@ func (p *product) gemm(lo, hi int) {
 			ternaryPanel(&panel[32*half], &p.w.Tiles[upper*rowTiles*kernels.TileBytes], &p.w.Tiles[lower*rowTiles*kernels.TileBytes], rowTiles)
 		}
 		for m := 0; m < p.x.M; {
-			count := share(p.x.M-m, p.unit.tokens())
+			count := p.unit.count(p.x.M - m)
 			acc := p.acc[:count*panelRows]
 			clear(acc)
 			for g := range p.groups {
 				first := g * p.w.Group
-				p.unit.gemm(&p.sums[0], &panel[panelRows*first], &p.x.Codes[m*p.x.Stride+first], p.x.Stride, p.groupTiles(g)*(kernels.TileCols/4), count)
+				p.gemm(&panel[panelRows*first], &p.x.Codes[m*p.x.Stride+first], p.groupTiles(g), count)
 				for t := range count {
 					p.scale(&acc[t*panelRows], &p.sums[t*panelRows], m+t, g, panelRows, p.excess[(m+t)*p.groups+g], panelRows/8) // codes are trit + 1
 				}

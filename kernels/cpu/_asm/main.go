@@ -22,6 +22,7 @@ func main() {
 	attention()
 	ternaryGEMV512()
 	ternaryGEMM512()
+	ternaryGEMMAMX()
 	Generate()
 }
 
