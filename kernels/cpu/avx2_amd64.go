@@ -35,15 +35,15 @@ func (avx2) Name() string { return "avx2" }
 
 // scratch is memory that a call needs for itself.
 type scratch struct {
-	panel  []byte
+	panel  [panelTiles * panelRows * kernels.TileCols]byte
 	scales []float32
 	floats []float32
 	excess []int32
 	tails  []tail
 	config tileConfig
-	sums   [maxTokens * panelRows]int32
+	sums   []int32
 	out    [gemvRows]float32
-	acc    [maxTokens * panelRows]float32
+	acc    []float32
 	lanes  [floatTokens * kernels.TileRows * kernels.Lanes]float32
 }
 

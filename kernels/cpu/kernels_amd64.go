@@ -14,12 +14,12 @@ func ternaryGEMV(sums *int32, tiles *byte, n int, tileRows int, rowBytes int, q 
 //go:noescape
 func sumInt8(q *int8, n int) int32
 
-// ternaryPanel decodes n tiles of two rows of tiles into eight rows, half of a panel.
+// ternaryPanel decodes n tiles of four rows of tiles into a panel.
 //
 //go:noescape
-func ternaryPanel(panel *byte, upper *byte, lower *byte, n int)
+func ternaryPanel(panel *byte, tiles0 *byte, tiles1 *byte, tiles2 *byte, tiles3 *byte, n int)
 
-// ternaryGEMM multiplies a panel of 4 n columns, n a multiple of 32, by up to 6 tokens, stride bytes apart: the sums of (trit+1)*q, 16 for each token.
+// ternaryGEMM multiplies a panel of 4 n columns, n a multiple of 32, by up to 6 tokens, stride bytes apart, and adds the products (trit+1)*q to sums, 16 for each token.
 //
 //go:noescape
 func ternaryGEMM(sums *int32, panel *byte, q *int8, stride int, n int, tokens int)

@@ -271,13 +271,15 @@ sum_tile_end:
 	MOVL         AX, ret+16(FP)
 	RET
 
-// func ternaryPanel(panel *byte, upper *byte, lower *byte, n int)
+// func ternaryPanel(panel *byte, tiles0 *byte, tiles1 *byte, tiles2 *byte, tiles3 *byte, n int)
 // Requires: AVX, AVX2
-TEXT ·ternaryPanel(SB), NOSPLIT, $0-32
+TEXT ·ternaryPanel(SB), NOSPLIT, $0-48
 	MOVQ  panel+0(FP), DI
-	MOVQ  upper+8(FP), SI
-	MOVQ  lower+16(FP), DX
-	MOVQ  n+24(FP), CX
+	MOVQ  n+40(FP), CX
+	MOVQ  tiles0+8(FP), SI
+	MOVQ  tiles1+16(FP), DX
+	MOVQ  tiles2+24(FP), R8
+	MOVQ  tiles3+32(FP), R9
 	TESTQ CX, CX
 	JZ    panel_tile_end
 
@@ -333,93 +335,231 @@ panel_tile:
 	VPAND       mask03<>+0(SB), Y8, Y0
 	VMOVDQU     Y0, (DI)
 	VPSRLW      $0x02, Y8, Y8
-	VPAND       mask03<>+0(SB), Y9, Y0
-	VMOVDQU     Y0, 64(DI)
+	VPAND       mask03<>+0(SB), Y9, Y1
+	VMOVDQU     Y1, 64(DI)
 	VPSRLW      $0x02, Y9, Y9
-	VPAND       mask03<>+0(SB), Y10, Y0
-	VMOVDQU     Y0, 128(DI)
+	VPAND       mask03<>+0(SB), Y10, Y2
+	VMOVDQU     Y2, 128(DI)
 	VPSRLW      $0x02, Y10, Y10
-	VPAND       mask03<>+0(SB), Y11, Y0
-	VMOVDQU     Y0, 192(DI)
+	VPAND       mask03<>+0(SB), Y11, Y3
+	VMOVDQU     Y3, 192(DI)
 	VPSRLW      $0x02, Y11, Y11
-	VPAND       mask03<>+0(SB), Y12, Y0
-	VMOVDQU     Y0, 256(DI)
+	VPAND       mask03<>+0(SB), Y12, Y4
+	VMOVDQU     Y4, 256(DI)
 	VPSRLW      $0x02, Y12, Y12
-	VPAND       mask03<>+0(SB), Y13, Y0
-	VMOVDQU     Y0, 320(DI)
+	VPAND       mask03<>+0(SB), Y13, Y5
+	VMOVDQU     Y5, 320(DI)
 	VPSRLW      $0x02, Y13, Y13
-	VPAND       mask03<>+0(SB), Y14, Y0
-	VMOVDQU     Y0, 384(DI)
+	VPAND       mask03<>+0(SB), Y14, Y6
+	VMOVDQU     Y6, 384(DI)
 	VPSRLW      $0x02, Y14, Y14
-	VPAND       mask03<>+0(SB), Y15, Y0
-	VMOVDQU     Y0, 448(DI)
+	VPAND       mask03<>+0(SB), Y15, Y7
+	VMOVDQU     Y7, 448(DI)
 	VPSRLW      $0x02, Y15, Y15
 	VPAND       mask03<>+0(SB), Y8, Y0
 	VMOVDQU     Y0, 512(DI)
 	VPSRLW      $0x02, Y8, Y8
-	VPAND       mask03<>+0(SB), Y9, Y0
-	VMOVDQU     Y0, 576(DI)
+	VPAND       mask03<>+0(SB), Y9, Y1
+	VMOVDQU     Y1, 576(DI)
 	VPSRLW      $0x02, Y9, Y9
-	VPAND       mask03<>+0(SB), Y10, Y0
-	VMOVDQU     Y0, 640(DI)
+	VPAND       mask03<>+0(SB), Y10, Y2
+	VMOVDQU     Y2, 640(DI)
 	VPSRLW      $0x02, Y10, Y10
-	VPAND       mask03<>+0(SB), Y11, Y0
-	VMOVDQU     Y0, 704(DI)
+	VPAND       mask03<>+0(SB), Y11, Y3
+	VMOVDQU     Y3, 704(DI)
 	VPSRLW      $0x02, Y11, Y11
-	VPAND       mask03<>+0(SB), Y12, Y0
-	VMOVDQU     Y0, 768(DI)
+	VPAND       mask03<>+0(SB), Y12, Y4
+	VMOVDQU     Y4, 768(DI)
 	VPSRLW      $0x02, Y12, Y12
-	VPAND       mask03<>+0(SB), Y13, Y0
-	VMOVDQU     Y0, 832(DI)
+	VPAND       mask03<>+0(SB), Y13, Y5
+	VMOVDQU     Y5, 832(DI)
 	VPSRLW      $0x02, Y13, Y13
-	VPAND       mask03<>+0(SB), Y14, Y0
-	VMOVDQU     Y0, 896(DI)
+	VPAND       mask03<>+0(SB), Y14, Y6
+	VMOVDQU     Y6, 896(DI)
 	VPSRLW      $0x02, Y14, Y14
-	VPAND       mask03<>+0(SB), Y15, Y0
-	VMOVDQU     Y0, 960(DI)
+	VPAND       mask03<>+0(SB), Y15, Y7
+	VMOVDQU     Y7, 960(DI)
 	VPSRLW      $0x02, Y15, Y15
 	VPAND       mask03<>+0(SB), Y8, Y0
 	VMOVDQU     Y0, 1024(DI)
 	VPSRLW      $0x02, Y8, Y8
-	VPAND       mask03<>+0(SB), Y9, Y0
-	VMOVDQU     Y0, 1088(DI)
+	VPAND       mask03<>+0(SB), Y9, Y1
+	VMOVDQU     Y1, 1088(DI)
 	VPSRLW      $0x02, Y9, Y9
-	VPAND       mask03<>+0(SB), Y10, Y0
-	VMOVDQU     Y0, 1152(DI)
+	VPAND       mask03<>+0(SB), Y10, Y2
+	VMOVDQU     Y2, 1152(DI)
 	VPSRLW      $0x02, Y10, Y10
-	VPAND       mask03<>+0(SB), Y11, Y0
-	VMOVDQU     Y0, 1216(DI)
+	VPAND       mask03<>+0(SB), Y11, Y3
+	VMOVDQU     Y3, 1216(DI)
 	VPSRLW      $0x02, Y11, Y11
-	VPAND       mask03<>+0(SB), Y12, Y0
-	VMOVDQU     Y0, 1280(DI)
+	VPAND       mask03<>+0(SB), Y12, Y4
+	VMOVDQU     Y4, 1280(DI)
 	VPSRLW      $0x02, Y12, Y12
-	VPAND       mask03<>+0(SB), Y13, Y0
-	VMOVDQU     Y0, 1344(DI)
+	VPAND       mask03<>+0(SB), Y13, Y5
+	VMOVDQU     Y5, 1344(DI)
 	VPSRLW      $0x02, Y13, Y13
-	VPAND       mask03<>+0(SB), Y14, Y0
-	VMOVDQU     Y0, 1408(DI)
+	VPAND       mask03<>+0(SB), Y14, Y6
+	VMOVDQU     Y6, 1408(DI)
 	VPSRLW      $0x02, Y14, Y14
-	VPAND       mask03<>+0(SB), Y15, Y0
-	VMOVDQU     Y0, 1472(DI)
+	VPAND       mask03<>+0(SB), Y15, Y7
+	VMOVDQU     Y7, 1472(DI)
 	VPSRLW      $0x02, Y15, Y15
 	VPAND       mask03<>+0(SB), Y8, Y0
 	VMOVDQU     Y0, 1536(DI)
-	VPAND       mask03<>+0(SB), Y9, Y0
-	VMOVDQU     Y0, 1600(DI)
-	VPAND       mask03<>+0(SB), Y10, Y0
-	VMOVDQU     Y0, 1664(DI)
-	VPAND       mask03<>+0(SB), Y11, Y0
-	VMOVDQU     Y0, 1728(DI)
-	VPAND       mask03<>+0(SB), Y12, Y0
-	VMOVDQU     Y0, 1792(DI)
-	VPAND       mask03<>+0(SB), Y13, Y0
-	VMOVDQU     Y0, 1856(DI)
-	VPAND       mask03<>+0(SB), Y14, Y0
-	VMOVDQU     Y0, 1920(DI)
-	VPAND       mask03<>+0(SB), Y15, Y0
-	VMOVDQU     Y0, 1984(DI)
+	VPAND       mask03<>+0(SB), Y9, Y1
+	VMOVDQU     Y1, 1600(DI)
+	VPAND       mask03<>+0(SB), Y10, Y2
+	VMOVDQU     Y2, 1664(DI)
+	VPAND       mask03<>+0(SB), Y11, Y3
+	VMOVDQU     Y3, 1728(DI)
+	VPAND       mask03<>+0(SB), Y12, Y4
+	VMOVDQU     Y4, 1792(DI)
+	VPAND       mask03<>+0(SB), Y13, Y5
+	VMOVDQU     Y5, 1856(DI)
+	VPAND       mask03<>+0(SB), Y14, Y6
+	VMOVDQU     Y6, 1920(DI)
+	VPAND       mask03<>+0(SB), Y15, Y7
+	VMOVDQU     Y7, 1984(DI)
+	VMOVDQU     (R8), Y0
+	VPXOR       flipAA<>+0(SB), Y0, Y0
+	VPSUBB      ones55<>+0(SB), Y0, Y0
+	VMOVDQU     32(R8), Y1
+	VPXOR       flipAA<>+0(SB), Y1, Y1
+	VPSUBB      ones55<>+0(SB), Y1, Y1
+	VMOVDQU     64(R8), Y2
+	VPXOR       flipAA<>+0(SB), Y2, Y2
+	VPSUBB      ones55<>+0(SB), Y2, Y2
+	VMOVDQU     96(R8), Y3
+	VPXOR       flipAA<>+0(SB), Y3, Y3
+	VPSUBB      ones55<>+0(SB), Y3, Y3
+	VMOVDQU     (R9), Y4
+	VPXOR       flipAA<>+0(SB), Y4, Y4
+	VPSUBB      ones55<>+0(SB), Y4, Y4
+	VMOVDQU     32(R9), Y5
+	VPXOR       flipAA<>+0(SB), Y5, Y5
+	VPSUBB      ones55<>+0(SB), Y5, Y5
+	VMOVDQU     64(R9), Y6
+	VPXOR       flipAA<>+0(SB), Y6, Y6
+	VPSUBB      ones55<>+0(SB), Y6, Y6
+	VMOVDQU     96(R9), Y7
+	VPXOR       flipAA<>+0(SB), Y7, Y7
+	VPSUBB      ones55<>+0(SB), Y7, Y7
+	VPUNPCKLDQ  Y1, Y0, Y8
+	VPUNPCKHDQ  Y1, Y0, Y9
+	VPUNPCKLDQ  Y3, Y2, Y10
+	VPUNPCKHDQ  Y3, Y2, Y11
+	VPUNPCKLDQ  Y5, Y4, Y12
+	VPUNPCKHDQ  Y5, Y4, Y13
+	VPUNPCKLDQ  Y7, Y6, Y14
+	VPUNPCKHDQ  Y7, Y6, Y15
+	VPUNPCKLQDQ Y10, Y8, Y0
+	VPUNPCKHQDQ Y10, Y8, Y1
+	VPUNPCKLQDQ Y11, Y9, Y2
+	VPUNPCKHQDQ Y11, Y9, Y3
+	VPUNPCKLQDQ Y14, Y12, Y4
+	VPUNPCKHQDQ Y14, Y12, Y5
+	VPUNPCKLQDQ Y15, Y13, Y6
+	VPUNPCKHQDQ Y15, Y13, Y7
+	VPERM2I128  $0x20, Y4, Y0, Y8
+	VPERM2I128  $0x31, Y4, Y0, Y12
+	VPERM2I128  $0x20, Y5, Y1, Y9
+	VPERM2I128  $0x31, Y5, Y1, Y13
+	VPERM2I128  $0x20, Y6, Y2, Y10
+	VPERM2I128  $0x31, Y6, Y2, Y14
+	VPERM2I128  $0x20, Y7, Y3, Y11
+	VPERM2I128  $0x31, Y7, Y3, Y15
+	VPAND       mask03<>+0(SB), Y8, Y0
+	VMOVDQU     Y0, 32(DI)
+	VPSRLW      $0x02, Y8, Y8
+	VPAND       mask03<>+0(SB), Y9, Y1
+	VMOVDQU     Y1, 96(DI)
+	VPSRLW      $0x02, Y9, Y9
+	VPAND       mask03<>+0(SB), Y10, Y2
+	VMOVDQU     Y2, 160(DI)
+	VPSRLW      $0x02, Y10, Y10
+	VPAND       mask03<>+0(SB), Y11, Y3
+	VMOVDQU     Y3, 224(DI)
+	VPSRLW      $0x02, Y11, Y11
+	VPAND       mask03<>+0(SB), Y12, Y4
+	VMOVDQU     Y4, 288(DI)
+	VPSRLW      $0x02, Y12, Y12
+	VPAND       mask03<>+0(SB), Y13, Y5
+	VMOVDQU     Y5, 352(DI)
+	VPSRLW      $0x02, Y13, Y13
+	VPAND       mask03<>+0(SB), Y14, Y6
+	VMOVDQU     Y6, 416(DI)
+	VPSRLW      $0x02, Y14, Y14
+	VPAND       mask03<>+0(SB), Y15, Y7
+	VMOVDQU     Y7, 480(DI)
+	VPSRLW      $0x02, Y15, Y15
+	VPAND       mask03<>+0(SB), Y8, Y0
+	VMOVDQU     Y0, 544(DI)
+	VPSRLW      $0x02, Y8, Y8
+	VPAND       mask03<>+0(SB), Y9, Y1
+	VMOVDQU     Y1, 608(DI)
+	VPSRLW      $0x02, Y9, Y9
+	VPAND       mask03<>+0(SB), Y10, Y2
+	VMOVDQU     Y2, 672(DI)
+	VPSRLW      $0x02, Y10, Y10
+	VPAND       mask03<>+0(SB), Y11, Y3
+	VMOVDQU     Y3, 736(DI)
+	VPSRLW      $0x02, Y11, Y11
+	VPAND       mask03<>+0(SB), Y12, Y4
+	VMOVDQU     Y4, 800(DI)
+	VPSRLW      $0x02, Y12, Y12
+	VPAND       mask03<>+0(SB), Y13, Y5
+	VMOVDQU     Y5, 864(DI)
+	VPSRLW      $0x02, Y13, Y13
+	VPAND       mask03<>+0(SB), Y14, Y6
+	VMOVDQU     Y6, 928(DI)
+	VPSRLW      $0x02, Y14, Y14
+	VPAND       mask03<>+0(SB), Y15, Y7
+	VMOVDQU     Y7, 992(DI)
+	VPSRLW      $0x02, Y15, Y15
+	VPAND       mask03<>+0(SB), Y8, Y0
+	VMOVDQU     Y0, 1056(DI)
+	VPSRLW      $0x02, Y8, Y8
+	VPAND       mask03<>+0(SB), Y9, Y1
+	VMOVDQU     Y1, 1120(DI)
+	VPSRLW      $0x02, Y9, Y9
+	VPAND       mask03<>+0(SB), Y10, Y2
+	VMOVDQU     Y2, 1184(DI)
+	VPSRLW      $0x02, Y10, Y10
+	VPAND       mask03<>+0(SB), Y11, Y3
+	VMOVDQU     Y3, 1248(DI)
+	VPSRLW      $0x02, Y11, Y11
+	VPAND       mask03<>+0(SB), Y12, Y4
+	VMOVDQU     Y4, 1312(DI)
+	VPSRLW      $0x02, Y12, Y12
+	VPAND       mask03<>+0(SB), Y13, Y5
+	VMOVDQU     Y5, 1376(DI)
+	VPSRLW      $0x02, Y13, Y13
+	VPAND       mask03<>+0(SB), Y14, Y6
+	VMOVDQU     Y6, 1440(DI)
+	VPSRLW      $0x02, Y14, Y14
+	VPAND       mask03<>+0(SB), Y15, Y7
+	VMOVDQU     Y7, 1504(DI)
+	VPSRLW      $0x02, Y15, Y15
+	VPAND       mask03<>+0(SB), Y8, Y0
+	VMOVDQU     Y0, 1568(DI)
+	VPAND       mask03<>+0(SB), Y9, Y1
+	VMOVDQU     Y1, 1632(DI)
+	VPAND       mask03<>+0(SB), Y10, Y2
+	VMOVDQU     Y2, 1696(DI)
+	VPAND       mask03<>+0(SB), Y11, Y3
+	VMOVDQU     Y3, 1760(DI)
+	VPAND       mask03<>+0(SB), Y12, Y4
+	VMOVDQU     Y4, 1824(DI)
+	VPAND       mask03<>+0(SB), Y13, Y5
+	VMOVDQU     Y5, 1888(DI)
+	VPAND       mask03<>+0(SB), Y14, Y6
+	VMOVDQU     Y6, 1952(DI)
+	VPAND       mask03<>+0(SB), Y15, Y7
+	VMOVDQU     Y7, 2016(DI)
 	ADDQ        $0x00000080, SI
 	ADDQ        $0x00000080, DX
+	ADDQ        $0x00000080, R8
+	ADDQ        $0x00000080, R9
 	ADDQ        $0x00000800, DI
 	DECQ        CX
 	JNZ         panel_tile
@@ -431,29 +571,16 @@ panel_tile_end:
 // func ternaryGEMM(sums *int32, panel *byte, q *int8, stride int, n int, tokens int)
 // Requires: AVX, AVX2
 TEXT ·ternaryGEMM(SB), NOSPLIT, $0-48
-	MOVQ    sums+0(FP), DI
-	MOVQ    panel+8(FP), SI
-	MOVQ    stride+24(FP), BX
-	MOVQ    n+32(FP), CX
-	MOVQ    tokens+40(FP), AX
-	MOVQ    q+16(FP), DX
-	LEAQ    (DX)(BX*2), R9
-	ADDQ    BX, R9
-	CMPQ    AX, $0x06
-	JNE     gemm6_not
-	VPXOR   Y15, Y15, Y15
-	VMOVDQU Y15, (DI)
-	VMOVDQU Y15, 32(DI)
-	VMOVDQU Y15, 64(DI)
-	VMOVDQU Y15, 96(DI)
-	VMOVDQU Y15, 128(DI)
-	VMOVDQU Y15, 160(DI)
-	VMOVDQU Y15, 192(DI)
-	VMOVDQU Y15, 224(DI)
-	VMOVDQU Y15, 256(DI)
-	VMOVDQU Y15, 288(DI)
-	VMOVDQU Y15, 320(DI)
-	VMOVDQU Y15, 352(DI)
+	MOVQ sums+0(FP), DI
+	MOVQ panel+8(FP), SI
+	MOVQ stride+24(FP), BX
+	MOVQ n+32(FP), CX
+	MOVQ tokens+40(FP), AX
+	MOVQ q+16(FP), DX
+	LEAQ (DX)(BX*2), R9
+	ADDQ BX, R9
+	CMPQ AX, $0x06
+	JNE  gemm6_not
 
 gemm6_block:
 	CMPQ  CX, $0x00
@@ -592,19 +719,8 @@ gemm6_columns_end:
 	JMP      gemm6_block
 
 gemm6_not:
-	CMPQ    AX, $0x05
-	JNE     gemm5_not
-	VPXOR   Y15, Y15, Y15
-	VMOVDQU Y15, (DI)
-	VMOVDQU Y15, 32(DI)
-	VMOVDQU Y15, 64(DI)
-	VMOVDQU Y15, 96(DI)
-	VMOVDQU Y15, 128(DI)
-	VMOVDQU Y15, 160(DI)
-	VMOVDQU Y15, 192(DI)
-	VMOVDQU Y15, 224(DI)
-	VMOVDQU Y15, 256(DI)
-	VMOVDQU Y15, 288(DI)
+	CMPQ AX, $0x05
+	JNE  gemm5_not
 
 gemm5_block:
 	CMPQ  CX, $0x00
@@ -725,17 +841,8 @@ gemm5_columns_end:
 	JMP      gemm5_block
 
 gemm5_not:
-	CMPQ    AX, $0x04
-	JNE     gemm4_not
-	VPXOR   Y15, Y15, Y15
-	VMOVDQU Y15, (DI)
-	VMOVDQU Y15, 32(DI)
-	VMOVDQU Y15, 64(DI)
-	VMOVDQU Y15, 96(DI)
-	VMOVDQU Y15, 128(DI)
-	VMOVDQU Y15, 160(DI)
-	VMOVDQU Y15, 192(DI)
-	VMOVDQU Y15, 224(DI)
+	CMPQ AX, $0x04
+	JNE  gemm4_not
 
 gemm4_block:
 	CMPQ  CX, $0x00
@@ -838,15 +945,8 @@ gemm4_columns_end:
 	JMP      gemm4_block
 
 gemm4_not:
-	CMPQ    AX, $0x03
-	JNE     gemm3_not
-	VPXOR   Y15, Y15, Y15
-	VMOVDQU Y15, (DI)
-	VMOVDQU Y15, 32(DI)
-	VMOVDQU Y15, 64(DI)
-	VMOVDQU Y15, 96(DI)
-	VMOVDQU Y15, 128(DI)
-	VMOVDQU Y15, 160(DI)
+	CMPQ AX, $0x03
+	JNE  gemm3_not
 
 gemm3_block:
 	CMPQ  CX, $0x00
@@ -930,13 +1030,8 @@ gemm3_columns_end:
 	JMP      gemm3_block
 
 gemm3_not:
-	CMPQ    AX, $0x02
-	JNE     gemm2_not
-	VPXOR   Y15, Y15, Y15
-	VMOVDQU Y15, (DI)
-	VMOVDQU Y15, 32(DI)
-	VMOVDQU Y15, 64(DI)
-	VMOVDQU Y15, 96(DI)
+	CMPQ AX, $0x02
+	JNE  gemm2_not
 
 gemm2_block:
 	CMPQ  CX, $0x00
@@ -1002,10 +1097,6 @@ gemm2_columns_end:
 	JMP      gemm2_block
 
 gemm2_not:
-	VPXOR   Y15, Y15, Y15
-	VMOVDQU Y15, (DI)
-	VMOVDQU Y15, 32(DI)
-
 gemm1_block:
 	CMPQ  CX, $0x00
 	JE    gemm_done
@@ -5377,29 +5468,29 @@ gemv512_row_end:
 // func ternaryGEMM512(sums *int32, panel *byte, q *int8, stride int, n int, tokens int)
 // Requires: AVX, AVX512F, AVX512VNNI
 TEXT ·ternaryGEMM512(SB), NOSPLIT, $0-48
-	MOVQ   sums+0(FP), DI
-	MOVQ   panel+8(FP), SI
-	MOVQ   stride+24(FP), BX
-	MOVQ   n+32(FP), CX
-	MOVQ   tokens+40(FP), AX
-	MOVQ   q+16(FP), DX
-	LEAQ   (DX)(BX*2), R9
-	ADDQ   BX, R9
-	LEAQ   (R9)(BX*2), R10
-	ADDQ   BX, R10
-	SHRQ   $0x01, CX
-	CMPQ   AX, $0x08
-	JNE    gemm512_8_not
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
-	VPXORD Z5, Z5, Z5
-	VPXORD Z6, Z6, Z6
-	VPXORD Z7, Z7, Z7
-	TESTQ  CX, CX
-	JZ     gemm512_8_columns_end
+	MOVQ      sums+0(FP), DI
+	MOVQ      panel+8(FP), SI
+	MOVQ      stride+24(FP), BX
+	MOVQ      n+32(FP), CX
+	MOVQ      tokens+40(FP), AX
+	MOVQ      q+16(FP), DX
+	LEAQ      (DX)(BX*2), R9
+	ADDQ      BX, R9
+	LEAQ      (R9)(BX*2), R10
+	ADDQ      BX, R10
+	SHRQ      $0x01, CX
+	CMPQ      AX, $0x08
+	JNE       gemm512_8_not
+	VMOVDQU32 (DI), Z0
+	VMOVDQU32 64(DI), Z1
+	VMOVDQU32 128(DI), Z2
+	VMOVDQU32 192(DI), Z3
+	VMOVDQU32 256(DI), Z4
+	VMOVDQU32 320(DI), Z5
+	VMOVDQU32 384(DI), Z6
+	VMOVDQU32 448(DI), Z7
+	TESTQ     CX, CX
+	JZ        gemm512_8_columns_end
 
 gemm512_8_columns:
 	VMOVDQU32    (SI), Z8
@@ -5455,17 +5546,17 @@ gemm512_8_columns_end:
 	JMP       gemm512_done
 
 gemm512_8_not:
-	CMPQ   AX, $0x07
-	JNE    gemm512_7_not
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
-	VPXORD Z5, Z5, Z5
-	VPXORD Z6, Z6, Z6
-	TESTQ  CX, CX
-	JZ     gemm512_7_columns_end
+	CMPQ      AX, $0x07
+	JNE       gemm512_7_not
+	VMOVDQU32 (DI), Z0
+	VMOVDQU32 64(DI), Z1
+	VMOVDQU32 128(DI), Z2
+	VMOVDQU32 192(DI), Z3
+	VMOVDQU32 256(DI), Z4
+	VMOVDQU32 320(DI), Z5
+	VMOVDQU32 384(DI), Z6
+	TESTQ     CX, CX
+	JZ        gemm512_7_columns_end
 
 gemm512_7_columns:
 	VMOVDQU32    (SI), Z8
@@ -5516,16 +5607,16 @@ gemm512_7_columns_end:
 	JMP       gemm512_done
 
 gemm512_7_not:
-	CMPQ   AX, $0x06
-	JNE    gemm512_6_not
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
-	VPXORD Z5, Z5, Z5
-	TESTQ  CX, CX
-	JZ     gemm512_6_columns_end
+	CMPQ      AX, $0x06
+	JNE       gemm512_6_not
+	VMOVDQU32 (DI), Z0
+	VMOVDQU32 64(DI), Z1
+	VMOVDQU32 128(DI), Z2
+	VMOVDQU32 192(DI), Z3
+	VMOVDQU32 256(DI), Z4
+	VMOVDQU32 320(DI), Z5
+	TESTQ     CX, CX
+	JZ        gemm512_6_columns_end
 
 gemm512_6_columns:
 	VMOVDQU32    (SI), Z8
@@ -5570,15 +5661,15 @@ gemm512_6_columns_end:
 	JMP       gemm512_done
 
 gemm512_6_not:
-	CMPQ   AX, $0x05
-	JNE    gemm512_5_not
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
-	TESTQ  CX, CX
-	JZ     gemm512_5_columns_end
+	CMPQ      AX, $0x05
+	JNE       gemm512_5_not
+	VMOVDQU32 (DI), Z0
+	VMOVDQU32 64(DI), Z1
+	VMOVDQU32 128(DI), Z2
+	VMOVDQU32 192(DI), Z3
+	VMOVDQU32 256(DI), Z4
+	TESTQ     CX, CX
+	JZ        gemm512_5_columns_end
 
 gemm512_5_columns:
 	VMOVDQU32    (SI), Z8
@@ -5618,14 +5709,14 @@ gemm512_5_columns_end:
 	JMP       gemm512_done
 
 gemm512_5_not:
-	CMPQ   AX, $0x04
-	JNE    gemm512_4_not
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	TESTQ  CX, CX
-	JZ     gemm512_4_columns_end
+	CMPQ      AX, $0x04
+	JNE       gemm512_4_not
+	VMOVDQU32 (DI), Z0
+	VMOVDQU32 64(DI), Z1
+	VMOVDQU32 128(DI), Z2
+	VMOVDQU32 192(DI), Z3
+	TESTQ     CX, CX
+	JZ        gemm512_4_columns_end
 
 gemm512_4_columns:
 	VMOVDQU32    (SI), Z8
@@ -5660,13 +5751,13 @@ gemm512_4_columns_end:
 	JMP       gemm512_done
 
 gemm512_4_not:
-	CMPQ   AX, $0x03
-	JNE    gemm512_3_not
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	TESTQ  CX, CX
-	JZ     gemm512_3_columns_end
+	CMPQ      AX, $0x03
+	JNE       gemm512_3_not
+	VMOVDQU32 (DI), Z0
+	VMOVDQU32 64(DI), Z1
+	VMOVDQU32 128(DI), Z2
+	TESTQ     CX, CX
+	JZ        gemm512_3_columns_end
 
 gemm512_3_columns:
 	VMOVDQU32    (SI), Z8
@@ -5695,12 +5786,12 @@ gemm512_3_columns_end:
 	JMP       gemm512_done
 
 gemm512_3_not:
-	CMPQ   AX, $0x02
-	JNE    gemm512_2_not
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	TESTQ  CX, CX
-	JZ     gemm512_2_columns_end
+	CMPQ      AX, $0x02
+	JNE       gemm512_2_not
+	VMOVDQU32 (DI), Z0
+	VMOVDQU32 64(DI), Z1
+	TESTQ     CX, CX
+	JZ        gemm512_2_columns_end
 
 gemm512_2_columns:
 	VMOVDQU32    (SI), Z8
@@ -5724,9 +5815,9 @@ gemm512_2_columns_end:
 	JMP       gemm512_done
 
 gemm512_2_not:
-	VPXORD Z0, Z0, Z0
-	TESTQ  CX, CX
-	JZ     gemm512_1_columns_end
+	VMOVDQU32 (DI), Z0
+	TESTQ     CX, CX
+	JZ        gemm512_1_columns_end
 
 gemm512_1_columns:
 	VMOVDQU32    (SI), Z8
@@ -5772,25 +5863,32 @@ TEXT ·ternaryGEMMAMX(SB), NOSPLIT, $0-56
 	CMPQ  AX, $0x30
 	JLE   amx4_not
 	BYTE  $0xc4
-	BYTE  $0xe2
+	BYTE  $0xa2
 	BYTE  $0x7b
-	BYTE  $0x49
-	BYTE  $0xc0
+	BYTE  $0x4b
+	BYTE  $0x04
+	BYTE  $0x07
+	ADDQ  $0x00000400, DI
 	BYTE  $0xc4
-	BYTE  $0xe2
+	BYTE  $0xa2
 	BYTE  $0x7b
-	BYTE  $0x49
-	BYTE  $0xc8
+	BYTE  $0x4b
+	BYTE  $0x0c
+	BYTE  $0x07
+	ADDQ  $0x00000400, DI
 	BYTE  $0xc4
-	BYTE  $0xe2
+	BYTE  $0xa2
 	BYTE  $0x7b
-	BYTE  $0x49
-	BYTE  $0xd0
+	BYTE  $0x4b
+	BYTE  $0x14
+	BYTE  $0x07
+	ADDQ  $0x00000400, DI
 	BYTE  $0xc4
-	BYTE  $0xe2
+	BYTE  $0xa2
 	BYTE  $0x7b
-	BYTE  $0x49
-	BYTE  $0xd8
+	BYTE  $0x4b
+	BYTE  $0x1c
+	BYTE  $0x07
 	TESTQ CX, CX
 	JZ    amx4_columns_end
 
@@ -5858,28 +5956,28 @@ amx4_columns_end:
 	BYTE $0xa2
 	BYTE $0x7a
 	BYTE $0x4b
-	BYTE $0x04
+	BYTE $0x1c
 	BYTE $0x07
-	ADDQ $0x00000400, DI
-	BYTE $0xc4
-	BYTE $0xa2
-	BYTE $0x7a
-	BYTE $0x4b
-	BYTE $0x0c
-	BYTE $0x07
-	ADDQ $0x00000400, DI
+	SUBQ $0x00000400, DI
 	BYTE $0xc4
 	BYTE $0xa2
 	BYTE $0x7a
 	BYTE $0x4b
 	BYTE $0x14
 	BYTE $0x07
-	ADDQ $0x00000400, DI
+	SUBQ $0x00000400, DI
 	BYTE $0xc4
 	BYTE $0xa2
 	BYTE $0x7a
 	BYTE $0x4b
-	BYTE $0x1c
+	BYTE $0x0c
+	BYTE $0x07
+	SUBQ $0x00000400, DI
+	BYTE $0xc4
+	BYTE $0xa2
+	BYTE $0x7a
+	BYTE $0x4b
+	BYTE $0x04
 	BYTE $0x07
 	JMP  amx_done
 
@@ -5887,20 +5985,25 @@ amx4_not:
 	CMPQ  AX, $0x20
 	JLE   amx3_not
 	BYTE  $0xc4
-	BYTE  $0xe2
+	BYTE  $0xa2
 	BYTE  $0x7b
-	BYTE  $0x49
-	BYTE  $0xc0
+	BYTE  $0x4b
+	BYTE  $0x04
+	BYTE  $0x07
+	ADDQ  $0x00000400, DI
 	BYTE  $0xc4
-	BYTE  $0xe2
+	BYTE  $0xa2
 	BYTE  $0x7b
-	BYTE  $0x49
-	BYTE  $0xc8
+	BYTE  $0x4b
+	BYTE  $0x0c
+	BYTE  $0x07
+	ADDQ  $0x00000400, DI
 	BYTE  $0xc4
-	BYTE  $0xe2
+	BYTE  $0xa2
 	BYTE  $0x7b
-	BYTE  $0x49
-	BYTE  $0xd0
+	BYTE  $0x4b
+	BYTE  $0x14
+	BYTE  $0x07
 	TESTQ CX, CX
 	JZ    amx3_columns_end
 
@@ -5956,21 +6059,21 @@ amx3_columns_end:
 	BYTE $0xa2
 	BYTE $0x7a
 	BYTE $0x4b
-	BYTE $0x04
+	BYTE $0x14
 	BYTE $0x07
-	ADDQ $0x00000400, DI
+	SUBQ $0x00000400, DI
 	BYTE $0xc4
 	BYTE $0xa2
 	BYTE $0x7a
 	BYTE $0x4b
 	BYTE $0x0c
 	BYTE $0x07
-	ADDQ $0x00000400, DI
+	SUBQ $0x00000400, DI
 	BYTE $0xc4
 	BYTE $0xa2
 	BYTE $0x7a
 	BYTE $0x4b
-	BYTE $0x14
+	BYTE $0x04
 	BYTE $0x07
 	JMP  amx_done
 
@@ -5978,15 +6081,18 @@ amx3_not:
 	CMPQ  AX, $0x10
 	JLE   amx2_not
 	BYTE  $0xc4
-	BYTE  $0xe2
+	BYTE  $0xa2
 	BYTE  $0x7b
-	BYTE  $0x49
-	BYTE  $0xc0
+	BYTE  $0x4b
+	BYTE  $0x04
+	BYTE  $0x07
+	ADDQ  $0x00000400, DI
 	BYTE  $0xc4
-	BYTE  $0xe2
+	BYTE  $0xa2
 	BYTE  $0x7b
-	BYTE  $0x49
-	BYTE  $0xc8
+	BYTE  $0x4b
+	BYTE  $0x0c
+	BYTE  $0x07
 	TESTQ CX, CX
 	JZ    amx2_columns_end
 
@@ -6030,23 +6136,24 @@ amx2_columns_end:
 	BYTE $0xa2
 	BYTE $0x7a
 	BYTE $0x4b
-	BYTE $0x04
+	BYTE $0x0c
 	BYTE $0x07
-	ADDQ $0x00000400, DI
+	SUBQ $0x00000400, DI
 	BYTE $0xc4
 	BYTE $0xa2
 	BYTE $0x7a
 	BYTE $0x4b
-	BYTE $0x0c
+	BYTE $0x04
 	BYTE $0x07
 	JMP  amx_done
 
 amx2_not:
 	BYTE  $0xc4
-	BYTE  $0xe2
+	BYTE  $0xa2
 	BYTE  $0x7b
-	BYTE  $0x49
-	BYTE  $0xc0
+	BYTE  $0x4b
+	BYTE  $0x04
+	BYTE  $0x07
 	TESTQ CX, CX
 	JZ    amx1_columns_end
 

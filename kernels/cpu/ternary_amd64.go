@@ -8,7 +8,7 @@ const (
 	gemvRows    = 64 // rows of one token at a time
 	panelRows   = 16 // rows of a panel
 	panelTokens = 6  // fewer tokens do not pay for decoding a panel, unless groups end the sums of rows early
-	maxTokens   = 64 // the most that any kernel multiplies by a panel
+	panelTiles  = 8  // of a panel: it is to stay in the first cache
 )
 
 // unit is the part of a processor that multiplies trits by int8 activations.
@@ -28,17 +28,18 @@ func (u unit) gemv(sums *int32, tiles *byte, n, tileRows, rowBytes int, q *int8)
 	}
 }
 
-// gemm multiplies a panel of n tiles by the tokens that begin at q.
-func (p *product) gemm(panel *byte, q *int8, n, tokens int) {
+// gemm multiplies the panel, n tiles, by the tokens that begin at q, and adds to sums.
+func (p *product) gemm(sums *int32, q *int8, n, tokens int) {
 	n *= kernels.TileCols / 4
+	panel := &p.panel[0]
 	switch p.unit {
 	case maddubs:
-		ternaryGEMM(&p.sums[0], panel, q, p.x.Stride, n, tokens)
+		ternaryGEMM(sums, panel, q, p.x.Stride, n, tokens)
 	case dpbusd:
-		ternaryGEMM512(&p.sums[0], panel, q, p.x.Stride, n, tokens)
+		ternaryGEMM512(sums, panel, q, p.x.Stride, n, tokens)
 	case tdpbsud:
 		p.config.set(tokens)
-		ternaryGEMMAMX(&p.sums[0], panel, q, p.x.Stride, n, tokens, (*[64]byte)(&p.config))
+		ternaryGEMMAMX(sums, panel, q, p.x.Stride, n, tokens, (*[64]byte)(&p.config))
 	}
 }
 
@@ -50,7 +51,7 @@ func (u unit) count(m int) int {
 	case dpbusd:
 		return share(m, 8)
 	}
-	return min(m, maxTokens)
+	return min(m, 4*amxTokens)
 }
 
 // TernaryInt8 multiplies tiles in place for few tokens, and panels for more.
@@ -103,12 +104,13 @@ func (p *product) few(lo, hi int) {
 		n := min(gemvRows, hi-row)
 		p.rowScales(row, n, gemvRows)
 		tileRow := row / kernels.TileRows * rowTiles
+		sums := grow(&p.sums, gemvRows)
 		for m := range p.x.M {
 			clear(p.out[:])
 			for g := range p.groups {
 				q := &p.x.Codes[m*p.x.Stride+g*p.w.Group]
-				p.unit.gemv(&p.sums[0], &p.w.Tiles[(tileRow+g*p.tiles)*kernels.TileBytes], p.groupTiles(g), (n+kernels.TileRows-1)/kernels.TileRows, rowTiles*kernels.TileBytes, q)
-				p.scale(&p.out[0], &p.sums[0], m, g, gemvRows, 2*p.excess[m*p.groups+g], (n+7)/8) // codes are trit + 2
+				p.unit.gemv(&sums[0], &p.w.Tiles[(tileRow+g*p.tiles)*kernels.TileBytes], p.groupTiles(g), (n+kernels.TileRows-1)/kernels.TileRows, rowTiles*kernels.TileBytes, q)
+				p.scale(&p.out[0], &sums[0], m, g, gemvRows, 2*p.excess[m*p.groups+g], (n+7)/8) // codes are trit + 2
 			}
 			p.store(p.y[m*p.ldy+row:][:n], p.out[:], m, row)
 		}
@@ -117,32 +119,40 @@ func (p *product) few(lo, hi int) {
 
 // many decodes a panel at a time and multiplies it by all tokens.
 func (p *product) many(lo, hi int) {
-	rowTiles := p.w.ColTiles()
-	panel := grow(&p.panel, panelRows*p.x.Stride)
+	sums, acc := grow(&p.sums, p.x.M*panelRows), grow(&p.acc, p.x.M*panelRows)
 	for row := lo; row < hi; row += panelRows {
 		n := min(panelRows, hi-row)
 		p.rowScales(row, n, panelRows)
-		for half := range 2 {
-			upper := min(row+8*half, hi-1) / kernels.TileRows // rows past the last are computed from others, and dropped
-			lower := min(row+8*half+4, hi-1) / kernels.TileRows
-			ternaryPanel(&panel[32*half], &p.w.Tiles[upper*rowTiles*kernels.TileBytes], &p.w.Tiles[lower*rowTiles*kernels.TileBytes], rowTiles)
-		}
-		for m := 0; m < p.x.M; {
-			count := p.unit.count(p.x.M - m)
-			acc := p.acc[:count*panelRows]
-			clear(acc)
-			for g := range p.groups {
-				first := g * p.w.Group
-				p.gemm(&panel[panelRows*first], &p.x.Codes[m*p.x.Stride+first], p.groupTiles(g), count)
-				for t := range count {
-					p.scale(&acc[t*panelRows], &p.sums[t*panelRows], m+t, g, panelRows, p.excess[(m+t)*p.groups+g], panelRows/8) // codes are trit + 1
-				}
+		clear(acc)
+		for g := range p.groups {
+			clear(sums)
+			first := g * p.tiles
+			for end := first + p.groupTiles(g); first < end; first += panelTiles {
+				p.block(row, hi, first, min(panelTiles, end-first))
 			}
-			for t := range count {
-				p.store(p.y[(m+t)*p.ldy+row:][:n], acc[t*panelRows:], m+t, row)
+			for m := range p.x.M {
+				p.scale(&acc[m*panelRows], &sums[m*panelRows], m, g, panelRows, p.excess[m*p.groups+g], panelRows/8) // codes are trit + 1
 			}
-			m += count
 		}
+		for m := range p.x.M {
+			p.store(p.y[m*p.ldy+row:][:n], acc[m*panelRows:], m, row)
+		}
+	}
+}
+
+// block decodes n tiles, from first on, of the rows from row on, and multiplies them by all
+// tokens.
+func (p *product) block(row, hi, first, n int) {
+	var tiles [panelRows / kernels.TileRows]*byte
+	for i := range tiles { // rows past the last are computed from others, and dropped
+		tileRow := min(row+i*kernels.TileRows, hi-1) / kernels.TileRows
+		tiles[i] = &p.w.Tiles[(tileRow*p.w.ColTiles()+first)*kernels.TileBytes]
+	}
+	ternaryPanel(&p.panel[0], tiles[0], tiles[1], tiles[2], tiles[3], n)
+	for m := 0; m < p.x.M; {
+		count := p.unit.count(p.x.M - m)
+		p.gemm(&p.sums[m*panelRows], &p.x.Codes[m*p.x.Stride+first*kernels.TileCols], n, count)
+		m += count
 	}
 }
 

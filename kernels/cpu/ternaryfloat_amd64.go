@@ -68,7 +68,7 @@ func (f *floatProduct) padLast(m int) {
 func (f *floatProduct) rows(row, n, k, count int) {
 	rowTiles := f.w.ColTiles()
 	tiles := f.w.Tiles[row/kernels.TileRows*rowTiles*kernels.TileBytes:]
-	total := f.acc[:count*kernels.TileRows]
+	total := grow(&f.acc, count*kernels.TileRows)
 	sums := f.out[:count*kernels.TileRows]
 	clear(total)
 	for g := range f.groups {

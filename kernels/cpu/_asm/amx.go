@@ -32,7 +32,6 @@ func amxMemory(prefix, opcode, tile byte, base, index GPPhysical) {
 
 func tileLoad(tile byte, base, stride GPPhysical)  { amxMemory(prefixF2, 0x4b, tile, base, stride) }
 func tileStore(tile byte, base, stride GPPhysical) { amxMemory(prefixF3, 0x4b, tile, base, stride) }
-func tileZero(tile byte)                           { amx(prefixF2, 0x49, 0, 0, 0, 0xc0|tile<<3) }
 func tileRelease()                                 { amx(noPrefix, 0x49, 0, 0, 0, 0xc0) }
 func tileConfig(at GPPhysical) {
 	amx(noPrefix, 0x49, 0, byte(at.PhysicalIndex()), 0, byte(at.PhysicalIndex())&7)
@@ -70,7 +69,10 @@ func ternaryGEMMAMX() {
 			JLE(LabelRef(name + "_not"))
 		}
 		for i := range tiles {
-			tileZero(byte(i))
+			if i > 0 {
+				ADDQ(U32(1024), RDI)
+			}
+			tileLoad(byte(i), RDI, R8)
 		}
 		loop(name+"_columns", RCX, func() {
 			tileLoad(6, RSI, R8)
@@ -87,10 +89,10 @@ func ternaryGEMMAMX() {
 				ADDQ(Imm(64), p)
 			}
 		})
-		for i := range tiles {
+		for i := tiles - 1; i >= 0; i-- {
 			tileStore(byte(i), RDI, R8)
-			if i < tiles-1 {
-				ADDQ(U32(1024), RDI)
+			if i > 0 {
+				SUBQ(U32(1024), RDI)
 			}
 		}
 		JMP(LabelRef("amx_done"))

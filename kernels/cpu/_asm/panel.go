@@ -14,42 +14,46 @@ import (
 // no sum is ever made across lanes. The bytes are trit + 1, 0 to 2: a pair of
 // products is within +-508.
 func panel() {
-	text("ternaryPanel", "func(panel *byte, upper *byte, lower *byte, n int)", "ternaryPanel decodes n tiles of two rows of tiles into eight rows, half of a panel.")
-	dst, upper, lower, n := Load(Param("panel"), RDI), Load(Param("upper"), RSI), Load(Param("lower"), RDX), Load(Param("n"), RCX)
+	text("ternaryPanel", "func(panel *byte, tiles0 *byte, tiles1 *byte, tiles2 *byte, tiles3 *byte, n int)", "ternaryPanel decodes n tiles of four rows of tiles into a panel.")
+	dst, n := Load(Param("panel"), RDI), Load(Param("n"), RCX)
+	tiles := []Register{Load(Param("tiles0"), RSI), Load(Param("tiles1"), RDX), Load(Param("tiles2"), R8), Load(Param("tiles3"), R9)}
 	row := []VecPhysical{Y0, Y1, Y2, Y3, Y4, Y5, Y6, Y7}
 	half := []VecPhysical{Y8, Y9, Y10, Y11, Y12, Y13, Y14, Y15}
 	loop("panel_tile", n, func() {
-		for r, y := range row {
-			VMOVDQU(Mem{Base: []Register{upper, lower}[r/4], Disp: 32 * (r % 4)}, y)
-			VPXOR(flipAA, y, y)
-			VPSUBB(ones55, y, y) // trit + 2 to trit + 1, in every field
-		}
-		// The 8 x 8 matrix of 32-bit words is transposed while four columns share a byte.
-		for i := 0; i < 8; i += 2 {
-			VPUNPCKLDQ(row[i+1], row[i], half[i])
-			VPUNPCKHDQ(row[i+1], row[i], half[i+1])
-		}
-		for i := 0; i < 8; i += 4 {
-			VPUNPCKLQDQ(half[i+2], half[i], row[i])
-			VPUNPCKHQDQ(half[i+2], half[i], row[i+1])
-			VPUNPCKLQDQ(half[i+3], half[i+1], row[i+2])
-			VPUNPCKHQDQ(half[i+3], half[i+1], row[i+3])
-		}
-		for i := range 4 {
-			VPERM2I128(Imm(0x20), row[i+4], row[i], half[i])
-			VPERM2I128(Imm(0x31), row[i+4], row[i], half[i+4])
-		}
-		for j := range 4 {
-			for p, y := range half {
-				VPAND(mask03, y, Y0)
-				VMOVDQU(Y0, Mem{Base: dst, Disp: 64 * (8*j + p)})
-				if j < 3 {
-					VPSRLW(Imm(2), y, y)
+		for side := range 2 {
+			for r, y := range row {
+				VMOVDQU(Mem{Base: tiles[2*side+r/4], Disp: 32 * (r % 4)}, y)
+				VPXOR(flipAA, y, y)
+				VPSUBB(ones55, y, y) // trit + 2 to trit + 1, in every field
+			}
+			// The 8 x 8 matrix of 32-bit words is transposed while four columns share a byte.
+			for i := 0; i < 8; i += 2 {
+				VPUNPCKLDQ(row[i+1], row[i], half[i])
+				VPUNPCKHDQ(row[i+1], row[i], half[i+1])
+			}
+			for i := 0; i < 8; i += 4 {
+				VPUNPCKLQDQ(half[i+2], half[i], row[i])
+				VPUNPCKHQDQ(half[i+2], half[i], row[i+1])
+				VPUNPCKLQDQ(half[i+3], half[i+1], row[i+2])
+				VPUNPCKHQDQ(half[i+3], half[i+1], row[i+3])
+			}
+			for i := range 4 {
+				VPERM2I128(Imm(0x20), row[i+4], row[i], half[i])
+				VPERM2I128(Imm(0x31), row[i+4], row[i], half[i+4])
+			}
+			for j := range 4 {
+				for p, y := range half {
+					VPAND(mask03, y, row[p])
+					VMOVDQU(row[p], Mem{Base: dst, Disp: 64*(8*j+p) + 32*side})
+					if j < 3 {
+						VPSRLW(Imm(2), y, y)
+					}
 				}
 			}
 		}
-		ADDQ(U32(128), upper)
-		ADDQ(U32(128), lower)
+		for _, t := range tiles {
+			ADDQ(U32(128), t)
+		}
 		ADDQ(U32(64*32), dst)
 	})
 	VZEROUPPER()
@@ -63,9 +67,10 @@ func panel() {
 //
 //	1  four rows x two tokens, columns in lanes, a sum across lanes a pair    LADDER1
 //	2  16 rows in lanes x six tokens, broadcast activations                   LADDER2
+//	3  1,024 columns at a time, so that a panel stays in the first cache       LADDER2B
 func ternaryGEMM() {
 	const most = 6
-	text("ternaryGEMM", "func(sums *int32, panel *byte, q *int8, stride int, n int, tokens int)", fmt.Sprintf("ternaryGEMM multiplies a panel of 4 n columns, n a multiple of 32, by up to %d tokens, stride bytes apart: the sums of (trit+1)*q, 16 for each token.", most))
+	text("ternaryGEMM", "func(sums *int32, panel *byte, q *int8, stride int, n int, tokens int)", fmt.Sprintf("ternaryGEMM multiplies a panel of 4 n columns, n a multiple of 32, by up to %d tokens, stride bytes apart, and adds the products (trit+1)*q to sums, 16 for each token.", most))
 	sums, panel, stride, n := Load(Param("sums"), RDI), Load(Param("panel"), RSI), Load(Param("stride"), RBX), Load(Param("n"), RCX)
 	tokens, block := Load(Param("tokens"), RAX), R8
 	q := tokenBases(stride, most)
@@ -77,10 +82,6 @@ func ternaryGEMM() {
 		}
 		acc := []VecPhysical{Y0, Y1, Y2, Y3, Y4, Y5, Y6, Y7, Y8, Y9, Y10, Y11}[:2*t]
 		w, a, product := []VecPhysical{Y12, Y13}, Y14, Y15
-		zero(product)
-		for i := range acc {
-			VMOVDQU(product, Mem{Base: sums, Disp: 32 * i})
-		}
 		Label(name + "_block")
 		CMPQ(n, Imm(0))
 		JE(LabelRef("gemm_done"))

@@ -71,6 +71,7 @@ func ternaryGEMV512() {
 //
 //	1  four rows x four tokens, columns in lanes, a sum across lanes a pair    LADDER3
 //	2  16 rows in lanes x eight tokens, broadcast activations                  LADDER4
+//	3  1,024 columns at a time, so that a panel stays in the first cache       LADDER4B
 func ternaryGEMM512() {
 	const most = 8
 	text("ternaryGEMM512", "func(sums *int32, panel *byte, q *int8, stride int, n int, tokens int)", fmt.Sprintf("ternaryGEMM512 is ternaryGEMM in 512-bit registers, for up to %d tokens.", most))
@@ -86,7 +87,9 @@ func ternaryGEMM512() {
 		}
 		acc := []VecPhysical{Z0, Z1, Z2, Z3, Z4, Z5, Z6, Z7}[:t]
 		w, a := Z8, []VecPhysical{Z9, Z10, Z11, Z12}
-		zero512(acc...)
+		for i, z := range acc {
+			VMOVDQU32(Mem{Base: sums, Disp: 64 * i}, z)
+		}
 		loop(name+"_columns", n, func() {
 			for step := range 2 {
 				VMOVDQU32(Mem{Base: panel, Disp: 64 * step}, w)
