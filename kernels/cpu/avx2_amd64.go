@@ -35,16 +35,20 @@ func (avx2) Name() string { return "avx2" }
 
 // scratch is memory that a call needs for itself.
 type scratch struct {
-	panel  [panelTiles * panelRows * kernels.TileCols]byte
+	// These come first, where they are aligned to the lines of a cache.
+	panel      [panelTiles * panelRows * kernels.TileCols]byte
+	floatPanel [kernels.TileRows * kernels.BlockLen]float32
+	lanes      [floatTokens * kernels.TileRows * kernels.Lanes]float32
+	config     tileConfig
+
 	scales []float32
 	floats []float32
 	excess []int32
 	tails  []tail
-	config tileConfig
 	sums   []int32
-	out    [gemvRows]float32
 	acc    []float32
-	lanes  [floatTokens * kernels.TileRows * kernels.Lanes]float32
+	group  []float32
+	out    [gemvRows]float32
 }
 
 // tail is the end of two rows, 128 bytes each, and of three tokens, 32 f32 each:

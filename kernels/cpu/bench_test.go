@@ -95,7 +95,7 @@ func BenchmarkTernaryInt8(b *testing.B) {
 func BenchmarkTernaryFloat(b *testing.B) {
 	each(b, func(b *testing.B, ops kernels.Ops) {
 		r := rand.New(rand.NewPCG(1, 2))
-		const rows, cols = 640, 2560
+		const rows, cols = 160, 2560
 		for _, group := range []int{0, 128} {
 			w := benchTernary(rows, cols, group, r)
 			for _, m := range []int{1, 2, 3, 32} {

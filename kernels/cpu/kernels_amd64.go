@@ -49,6 +49,16 @@ func addGroupFloats(y *float32, sums *float32, scales *float32, n int)
 //go:noescape
 func ternaryFloat(sums *float32, tiles *byte, n int, x *float32, ldx int, tokens int, lanes *float32)
 
+// ternaryFloatPanel decodes a block of up to 8 tiles, four rows.
+//
+//go:noescape
+func ternaryFloatPanel(panel *float32, tiles *byte, n int)
+
+// ternaryFloatGEMM is ternaryFloat for a panel of n tiles and two or three tokens.
+//
+//go:noescape
+func ternaryFloatGEMM(sums *float32, panel *float32, n int, x *float32, ldx int, tokens int, lanes *float32)
+
 // dotRowsF32 adds the dots of two rows, wstride bytes apart, with a token, to sums: 32 n elements and, unless end is nil, those in there.
 //
 //go:noescape

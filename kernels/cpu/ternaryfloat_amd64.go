@@ -5,8 +5,9 @@ package cpu
 import "github.com/tritter-ai/tritter/kernels"
 
 const (
-	floatTokens = 3 // that ternaryFloat takes at once
-	blockTiles  = kernels.BlockLen / kernels.TileCols
+	floatTokens      = 3 // that kernels take at once
+	floatPanelTokens = 6 // fewer do not pay for a panel
+	blockTiles       = kernels.BlockLen / kernels.TileCols
 )
 
 // TernaryFloat multiplies four rows by up to three tokens at a time, a block of the
@@ -25,13 +26,9 @@ func (avx2) TernaryFloat(y []float32, ldy int, w *kernels.Ternary, x []float32, 
 	f.padLast(m)
 	for row := lo; row < hi; row += kernels.TileRows {
 		n := min(kernels.TileRows, hi-row)
-		for k := 0; k < m; {
-			count := share(m-k, floatTokens)
-			f.rows(row, n, k, count)
-			for t := range count {
-				f.store(y[(k+t)*ldy+row:][:n], f.acc[t*kernels.TileRows:], row)
-			}
-			k += count
+		f.rows(row, n, m)
+		for k := range m {
+			f.store(y[k*ldy+row:][:n], f.acc[k*kernels.TileRows:], row)
 		}
 	}
 }
@@ -63,36 +60,51 @@ func (f *floatProduct) padLast(m int) {
 	}
 }
 
-// rows computes the sums of a row of tiles, n rows, for count tokens from k on into acc, four for
-// each token.
-func (f *floatProduct) rows(row, n, k, count int) {
+// rows computes the sums of a row of tiles, n rows, for m tokens into acc, four for each token.
+func (f *floatProduct) rows(row, n, m int) {
 	rowTiles := f.w.ColTiles()
 	tiles := f.w.Tiles[row/kernels.TileRows*rowTiles*kernels.TileBytes:]
-	total := grow(&f.acc, count*kernels.TileRows)
-	sums := f.out[:count*kernels.TileRows]
-	clear(total)
+	acc, group := grow(&f.acc, m*kernels.TileRows), grow(&f.group, m*kernels.TileRows)
+	sums := acc
+	if f.w.Group > 0 {
+		clear(acc)
+		sums = group
+	}
 	for g := range f.groups {
 		for i := range sums {
 			sums[i] = negativeZero
 		}
 		end := min((g+1)*f.tiles, rowTiles)
 		for at := g * f.tiles; at < end; at += blockTiles {
-			x, ldx := f.x, f.ldx
-			col := k*ldx + at*kernels.TileCols
-			if at == f.last {
-				x, ldx, col = f.floats, kernels.BlockLen, k*kernels.BlockLen
+			f.block(sums, tiles[at*kernels.TileBytes:], at, min(blockTiles, end-at), m)
+		}
+		if f.w.Group > 0 {
+			for r := range n {
+				f.out[r] = f.w.Scales[(row+r)*f.groups+g]
 			}
-			ternaryFloat(&sums[0], &tiles[at*kernels.TileBytes], min(blockTiles, end-at), &x[col], 4*ldx, count, &f.lanes[0])
+			addGroupFloats(&acc[0], &sums[0], &f.out[0], m)
 		}
-		if f.w.Group == 0 {
-			copy(total, sums)
-			continue
+	}
+}
+
+// block adds the products of n tiles, which are number at of their row and those after it, to sums.
+func (f *floatProduct) block(sums []float32, tiles []byte, at, n, m int) {
+	x, ldx := f.x[at*kernels.TileCols:], f.ldx
+	if at == f.last {
+		x, ldx = f.floats, kernels.BlockLen
+	}
+	panel := m >= floatPanelTokens
+	if panel {
+		ternaryFloatPanel(&f.floatPanel[0], &tiles[0], n)
+	}
+	for k := 0; k < m; {
+		count := share(m-k, floatTokens)
+		if panel {
+			ternaryFloatGEMM(&sums[k*kernels.TileRows], &f.floatPanel[0], n, &x[k*ldx], 4*ldx, count, &f.lanes[0])
+		} else {
+			ternaryFloat(&sums[k*kernels.TileRows], &tiles[0], n, &x[k*ldx], 4*ldx, count, &f.lanes[0])
 		}
-		var scales [kernels.TileRows]float32
-		for r := range n {
-			scales[r] = f.w.Scales[(row+r)*f.groups+g]
-		}
-		addGroupFloats(&total[0], &sums[0], &scales[0], count)
+		k += count
 	}
 }
 

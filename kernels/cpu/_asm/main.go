@@ -16,6 +16,7 @@ func main() {
 	ternaryGEMM()
 	scaleSums()
 	ternaryFloat()
+	ternaryFloatPanel()
 	dots()
 	norms()
 	elementwise()
