@@ -51,14 +51,14 @@ type scratch struct {
 	out    [gemvRows]float32
 }
 
-// tail is the end of two rows, 128 bytes each, and of three tokens, 32 f32 each:
-// kernels take as many elements from it as fill their lanes.
-type tail = [2*128 + 3*4*kernels.Lanes]byte
+// tail is the end of a row, 128 bytes, and of three tokens, 32 f32 each: kernels
+// take as many elements from it as fill their lanes.
+type tail = [128 + 3*4*kernels.Lanes]byte
 
 // putTail copies x into token k of a tail, and makes the elements that it does not
 // have absent ones: absent is 0 or -0.
 func putTail(t *tail, k int, x []float32, absent float32) {
-	b := t[256+128*k:][:128]
+	b := t[128+128*k:][:128]
 	for i := range kernels.Lanes {
 		v := absent
 		if i < len(x) {

@@ -5,12 +5,11 @@ package cpu
 import "github.com/tritter-ai/tritter/kernels"
 
 const (
-	denseTokens = 3  // the most that share a row once it is widened
+	denseTokens = 3  // that share a row once it is widened
 	denseRows   = 16 // that stay in a cache while tokens are multiplied with them
 )
 
-// Dense takes two rows at a time for one token, and two or three tokens at a time
-// for more.
+// Dense multiplies a row by up to three tokens at a time.
 func (avx2) Dense(y []float32, ldy int, w *kernels.Dense, x []float32, m, ldx, lo, hi int) {
 	kernels.CheckDense(y, ldy, w, x, m, ldx, lo, hi)
 	if m == 0 || lo == hi {
@@ -22,20 +21,11 @@ func (avx2) Dense(y []float32, ldy int, w *kernels.Dense, x []float32, m, ldx, l
 	if d.whole < w.Cols {
 		d.padTails(m)
 	}
-	if m == 1 {
-		for row := lo; row < hi; row += 2 {
-			d.dots(row, min(2, hi-row), 0, 1, 0)
-			for r := range min(2, hi-row) {
-				y[row+r] = d.scaled(d.out[r], row+r)
-			}
-		}
-		return
-	}
 	for ; lo < hi; lo += denseRows {
 		for k, part := 0, 0; k < m; part++ {
 			count := share(m-k, denseTokens)
 			for row := lo; row < min(lo+denseRows, hi); row++ {
-				d.dots(row, 1, k, count, part)
+				d.dots(row, k, count, part)
 				for t := range count {
 					y[(k+t)*ldy+row] = d.scaled(d.out[t], row)
 				}
@@ -57,7 +47,7 @@ type denseProduct struct {
 // padTails copies what does not fill the lanes of each token into the tail of the
 // tokens that it is multiplied with.
 func (d *denseProduct) padTails(m int) {
-	tails := grow(&d.tails, (m+1)/2)
+	tails := grow(&d.tails, (m+denseTokens-1)/denseTokens)
 	for k, part := 0, 0; k < m; part++ {
 		count := share(m-k, denseTokens)
 		clear(tails[part][:])
@@ -69,60 +59,55 @@ func (d *denseProduct) padTails(m int) {
 	}
 }
 
-// dots multiplies rows by count tokens from k on into out.
-func (d *denseProduct) dots(row, rows, k, count, part int) {
+// dots multiplies a row by count tokens from k on into out.
+func (d *denseProduct) dots(row, k, count, part int) {
 	size := d.w.Type.Size()
-	wstride := d.w.Cols * size
+	data := d.w.Data[row*d.w.Cols*size:][:d.w.Cols*size]
 	var end *tail
 	if d.whole < d.w.Cols {
 		end = &d.tails[part]
-		for r := range rows {
-			copy(end[128*r:][:128], d.w.Data[(row+r)*wstride:][d.whole*size:wstride])
-		}
+		copy(end[:], data[d.whole*size:])
 	}
-	sums, w, x, ldx, n := &d.out[0], &d.w.Data[row*wstride], &d.x[k*d.ldx], 4*d.ldx, d.whole/kernels.Lanes
-	for i := range d.out[:denseTokens] {
+	sums, w, x, ldx, n := &d.out[0], &data[0], &d.x[k*d.ldx], 4*d.ldx, d.whole/kernels.Lanes
+	for i := range count {
 		d.out[i] = negativeZero
-	}
-	if rows == 1 && count == 1 {
-		wstride = 0 // the last row twice
 	}
 	switch d.w.Type {
 	case kernels.F32:
 		switch count {
 		case 1:
-			dotRowsF32(sums, w, wstride, x, ldx, n, end)
+			dot1F32(sums, w, x, ldx, n, end)
 		case 2:
-			dotTokens2F32(sums, w, wstride, x, ldx, n, end)
+			dot2F32(sums, w, x, ldx, n, end)
 		case 3:
-			dotTokens3F32(sums, w, wstride, x, ldx, n, end)
+			dot3F32(sums, w, x, ldx, n, end)
 		}
 	case kernels.F16:
 		switch count {
 		case 1:
-			dotRowsF16(sums, w, wstride, x, ldx, n, end)
+			dot1F16(sums, w, x, ldx, n, end)
 		case 2:
-			dotTokens2F16(sums, w, wstride, x, ldx, n, end)
+			dot2F16(sums, w, x, ldx, n, end)
 		case 3:
-			dotTokens3F16(sums, w, wstride, x, ldx, n, end)
+			dot3F16(sums, w, x, ldx, n, end)
 		}
 	case kernels.BF16:
 		switch count {
 		case 1:
-			dotRowsBF16(sums, w, wstride, x, ldx, n, end)
+			dot1BF16(sums, w, x, ldx, n, end)
 		case 2:
-			dotTokens2BF16(sums, w, wstride, x, ldx, n, end)
+			dot2BF16(sums, w, x, ldx, n, end)
 		case 3:
-			dotTokens3BF16(sums, w, wstride, x, ldx, n, end)
+			dot3BF16(sums, w, x, ldx, n, end)
 		}
 	case kernels.I8:
 		switch count {
 		case 1:
-			dotRowsI8(sums, w, wstride, x, ldx, n, end)
+			dot1I8(sums, w, x, ldx, n, end)
 		case 2:
-			dotTokens2I8(sums, w, wstride, x, ldx, n, end)
+			dot2I8(sums, w, x, ldx, n, end)
 		case 3:
-			dotTokens3I8(sums, w, wstride, x, ldx, n, end)
+			dot3I8(sums, w, x, ldx, n, end)
 		}
 	}
 }

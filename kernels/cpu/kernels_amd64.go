@@ -59,75 +59,75 @@ func ternaryFloatPanel(panel *float32, tiles *byte, n int)
 //go:noescape
 func ternaryFloatGEMM(sums *float32, panel *float32, n int, x *float32, ldx int, tokens int, lanes *float32)
 
-// dotRowsF32 adds the dots of two rows, wstride bytes apart, with a token, to sums: 32 n elements and, unless end is nil, those in there.
+// dot1F32 adds the dots of a row and 1 tokens, ldx bytes apart, to sums: 32 n elements and, unless end is nil, those in there.
 //
 //go:noescape
-func dotRowsF32(sums *float32, w *byte, wstride int, x *float32, ldx int, n int, end *[640]byte)
+func dot1F32(sums *float32, w *byte, x *float32, ldx int, n int, end *[512]byte)
 
-// dotTokens2F32 adds the dots of a row with two tokens, ldx bytes apart, to sums: 32 n elements and, unless end is nil, those in there.
+// dot2F32 adds the dots of a row and 2 tokens, ldx bytes apart, to sums: 32 n elements and, unless end is nil, those in there.
 //
 //go:noescape
-func dotTokens2F32(sums *float32, w *byte, wstride int, x *float32, ldx int, n int, end *[640]byte)
+func dot2F32(sums *float32, w *byte, x *float32, ldx int, n int, end *[512]byte)
 
-// dotTokens3F32 adds the dots of a row with three tokens, ldx bytes apart, to sums: 32 n elements and, unless end is nil, those in there.
+// dot3F32 adds the dots of a row and 3 tokens, ldx bytes apart, to sums: 32 n elements and, unless end is nil, those in there.
 //
 //go:noescape
-func dotTokens3F32(sums *float32, w *byte, wstride int, x *float32, ldx int, n int, end *[640]byte)
+func dot3F32(sums *float32, w *byte, x *float32, ldx int, n int, end *[512]byte)
 
-// dotRowsBF16 adds the dots of two rows, wstride bytes apart, with a token, to sums: 32 n elements and, unless end is nil, those in there.
+// dot1BF16 adds the dots of a row and 1 tokens, ldx bytes apart, to sums: 32 n elements and, unless end is nil, those in there.
 //
 //go:noescape
-func dotRowsBF16(sums *float32, w *byte, wstride int, x *float32, ldx int, n int, end *[640]byte)
+func dot1BF16(sums *float32, w *byte, x *float32, ldx int, n int, end *[512]byte)
 
-// dotTokens2BF16 adds the dots of a row with two tokens, ldx bytes apart, to sums: 32 n elements and, unless end is nil, those in there.
+// dot2BF16 adds the dots of a row and 2 tokens, ldx bytes apart, to sums: 32 n elements and, unless end is nil, those in there.
 //
 //go:noescape
-func dotTokens2BF16(sums *float32, w *byte, wstride int, x *float32, ldx int, n int, end *[640]byte)
+func dot2BF16(sums *float32, w *byte, x *float32, ldx int, n int, end *[512]byte)
 
-// dotTokens3BF16 adds the dots of a row with three tokens, ldx bytes apart, to sums: 32 n elements and, unless end is nil, those in there.
+// dot3BF16 adds the dots of a row and 3 tokens, ldx bytes apart, to sums: 32 n elements and, unless end is nil, those in there.
 //
 //go:noescape
-func dotTokens3BF16(sums *float32, w *byte, wstride int, x *float32, ldx int, n int, end *[640]byte)
+func dot3BF16(sums *float32, w *byte, x *float32, ldx int, n int, end *[512]byte)
 
-// dotRowsF16 adds the dots of two rows, wstride bytes apart, with a token, to sums: 32 n elements and, unless end is nil, those in there.
+// dot1F16 adds the dots of a row and 1 tokens, ldx bytes apart, to sums: 32 n elements and, unless end is nil, those in there.
 //
 //go:noescape
-func dotRowsF16(sums *float32, w *byte, wstride int, x *float32, ldx int, n int, end *[640]byte)
+func dot1F16(sums *float32, w *byte, x *float32, ldx int, n int, end *[512]byte)
 
-// dotTokens2F16 adds the dots of a row with two tokens, ldx bytes apart, to sums: 32 n elements and, unless end is nil, those in there.
+// dot2F16 adds the dots of a row and 2 tokens, ldx bytes apart, to sums: 32 n elements and, unless end is nil, those in there.
 //
 //go:noescape
-func dotTokens2F16(sums *float32, w *byte, wstride int, x *float32, ldx int, n int, end *[640]byte)
+func dot2F16(sums *float32, w *byte, x *float32, ldx int, n int, end *[512]byte)
 
-// dotTokens3F16 adds the dots of a row with three tokens, ldx bytes apart, to sums: 32 n elements and, unless end is nil, those in there.
+// dot3F16 adds the dots of a row and 3 tokens, ldx bytes apart, to sums: 32 n elements and, unless end is nil, those in there.
 //
 //go:noescape
-func dotTokens3F16(sums *float32, w *byte, wstride int, x *float32, ldx int, n int, end *[640]byte)
+func dot3F16(sums *float32, w *byte, x *float32, ldx int, n int, end *[512]byte)
 
-// dotRowsI8 adds the dots of two rows, wstride bytes apart, with a token, to sums: 32 n elements and, unless end is nil, those in there.
+// dot1I8 adds the dots of a row and 1 tokens, ldx bytes apart, to sums: 32 n elements and, unless end is nil, those in there.
 //
 //go:noescape
-func dotRowsI8(sums *float32, w *byte, wstride int, x *float32, ldx int, n int, end *[640]byte)
+func dot1I8(sums *float32, w *byte, x *float32, ldx int, n int, end *[512]byte)
 
-// dotTokens2I8 adds the dots of a row with two tokens, ldx bytes apart, to sums: 32 n elements and, unless end is nil, those in there.
+// dot2I8 adds the dots of a row and 2 tokens, ldx bytes apart, to sums: 32 n elements and, unless end is nil, those in there.
 //
 //go:noescape
-func dotTokens2I8(sums *float32, w *byte, wstride int, x *float32, ldx int, n int, end *[640]byte)
+func dot2I8(sums *float32, w *byte, x *float32, ldx int, n int, end *[512]byte)
 
-// dotTokens3I8 adds the dots of a row with three tokens, ldx bytes apart, to sums: 32 n elements and, unless end is nil, those in there.
+// dot3I8 adds the dots of a row and 3 tokens, ldx bytes apart, to sums: 32 n elements and, unless end is nil, those in there.
 //
 //go:noescape
-func dotTokens3I8(sums *float32, w *byte, wstride int, x *float32, ldx int, n int, end *[640]byte)
+func dot3I8(sums *float32, w *byte, x *float32, ldx int, n int, end *[512]byte)
 
 // sum adds the sum of x to sums[0]: 32 n elements and, unless end is nil, the activations in there.
 //
 //go:noescape
-func sum(sums *float32, x *float32, n int, end *[640]byte)
+func sum(sums *float32, x *float32, n int, end *[512]byte)
 
 // sumSquares is sum of the squares of x.
 //
 //go:noescape
-func sumSquares(sums *float32, x *float32, n int, end *[640]byte)
+func sumSquares(sums *float32, x *float32, n int, end *[512]byte)
 
 // subtract is d[i] = x[i] - mean for 8 n elements.
 //

@@ -57,7 +57,7 @@ func (a avx2) NormQuant(q []int8, x []float32, n *kernels.Norm) (float32, error)
 
 const (
 	minAbsMax    float32 = 1e-5
-	infinityBits         = 0x7f800000 // bits of absolute values from here on are not finite
+	infinityBits uint32  = 0x7f800000 // bits of absolute values from here on are not finite
 )
 
 // normalize writes the normalized x to y, which does not overlap x (section 6). It

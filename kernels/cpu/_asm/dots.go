@@ -1,6 +1,8 @@
 package main
 
 import (
+	"fmt"
+
 	. "github.com/mmcloughlin/avo/build"
 	. "github.com/mmcloughlin/avo/operand"
 	. "github.com/mmcloughlin/avo/reg"
@@ -25,67 +27,44 @@ var denseTypes = []struct {
 }
 
 // dots generates the vector sums of spec/numerics.md: 32 lanes in four registers,
-// folded as a tree, in blocks of 1,024. One token is multiplied by two rows, which
-// gives eight chains of additions to overlap; two or three tokens by a row that is
-// widened once.
+// folded as a tree, in blocks of 1,024. A row is read from beginning to end and
+// widened once for up to three tokens: two rows at a time give more chains of
+// additions to overlap, but read memory in two places, at half the rate.
 //
-// The ladder, on a Zen 4 core at 3.7 GHz, bf16, for one token and for 12:
+// The ladder, on a Zen 4 core at 3.7 GHz, bf16 for 12 tokens:
 //
-//	1  a row and a token    LADDER7
-//	2  this                 LADDER8
+//	1  a row and a token           LADDER7
+//	2  a row and three tokens      LADDER8
 func dots() {
 	for _, t := range denseTypes {
-		for _, shape := range []struct {
-			name         string
-			rows, tokens int
-			doc          string
-		}{
-			{"Rows", 2, 1, "two rows, wstride bytes apart, with a token"},
-			{"Tokens2", 1, 2, "a row with two tokens, ldx bytes apart"},
-			{"Tokens3", 1, 3, "a row with three tokens, ldx bytes apart"},
-		} {
-			name := "dot" + shape.name + t.name
-			text(name, "func(sums *float32, w *byte, wstride int, x *float32, ldx int, n int, end *[640]byte)", name+" adds the dots of "+shape.doc+", to sums: 32 n elements and, unless end is nil, those in there.")
-			sums, w, wstride := Load(Param("sums"), RDI), Load(Param("w"), RSI), Load(Param("wstride"), RBX)
+		for tokens := 1; tokens <= 3; tokens++ {
+			name := fmt.Sprintf("dot%d%s", tokens, t.name)
+			text(name, "func(sums *float32, w *byte, x *float32, ldx int, n int, end *[512]byte)", fmt.Sprintf("%s adds the dots of a row and %d tokens, ldx bytes apart, to sums: 32 n elements and, unless end is nil, those in there.", name, tokens))
+			sums, w := Load(Param("sums"), RDI), Load(Param("w"), RSI)
 			x, ldx, n := Load(Param("x"), RDX), Load(Param("ldx"), R9), Load(Param("n"), RCX)
-			acc := []VecPhysical{Y0, Y1, Y2, Y3, Y4, Y5, Y6, Y7, Y8, Y9, Y10, Y11}[:4*shape.rows*shape.tokens]
+			acc := []VecPhysical{Y0, Y1, Y2, Y3, Y4, Y5, Y6, Y7, Y8, Y9, Y10, Y11}[:4*tokens]
 			vectorSums(sums, n, acc, func() {
-				if shape.rows == 2 { // the next two rows
-					LEAQ(Mem{Base: w, Index: wstride, Scale: 2}, R11)
-					for line := 0; line < 32*t.size; line += 64 {
-						PREFETCHT0(Mem{Base: R11, Disp: line})
-						PREFETCHT0(Mem{Base: R11, Index: wstride, Scale: 1, Disp: line})
-					}
-				}
-				for i := range 4 {
-					for r := range shape.rows {
-						m := Mem{Base: w, Disp: 8 * t.size * i}
-						if r > 0 {
-							m.Index, m.Scale = wstride, 1
+				for i, y := range []VecPhysical{Y12, Y13, Y14, Y15} {
+					t.load(Mem{Base: w, Disp: 8 * t.size * i}, y)
+					for k := range tokens {
+						m := Mem{Base: x, Disp: 32 * i}
+						if k > 0 {
+							m.Index, m.Scale = ldx, uint8(k)
 						}
-						y := []VecPhysical{Y12, Y13, Y14, Y15}[(2*i+r)%4]
-						t.load(m, y)
-						for k := range shape.tokens {
-							m := Mem{Base: x, Disp: 32 * i}
-							if k > 0 {
-								m.Index, m.Scale = ldx, uint8(k)
-							}
-							VFMADD231PS(m, y, acc[4*(r+k)+i])
-						}
+						VFMADD231PS(m, y, acc[4*k+i])
 					}
 				}
 				ADDQ(U32(uint32(32*t.size)), w)
 				ADDQ(U32(128), x)
 			}, func() {
 				MOVQ(R10, w)
-				LEAQ(Mem{Base: R10, Disp: 256}, x)
-				MOVQ(U32(128), wstride)
+				LEAQ(Mem{Base: R10, Disp: 128}, x)
 				MOVQ(U32(128), ldx)
 			})
 		}
 	}
 
-	text("sum", "func(sums *float32, x *float32, n int, end *[640]byte)", "sum adds the sum of x to sums[0]: 32 n elements and, unless end is nil, the activations in there.")
+	text("sum", "func(sums *float32, x *float32, n int, end *[512]byte)", "sum adds the sum of x to sums[0]: 32 n elements and, unless end is nil, the activations in there.")
 	sums, x, n := Load(Param("sums"), RDI), Load(Param("x"), RDX), Load(Param("n"), RCX)
 	acc := []VecPhysical{Y0, Y1, Y2, Y3}
 	vectorSums(sums, n, acc, func() {
@@ -93,9 +72,9 @@ func dots() {
 			VADDPS(Mem{Base: x, Disp: 32 * i}, a, a)
 		}
 		ADDQ(U32(128), x)
-	}, func() { LEAQ(Mem{Base: R10, Disp: 256}, x) })
+	}, func() { LEAQ(Mem{Base: R10, Disp: 128}, x) })
 
-	text("sumSquares", "func(sums *float32, x *float32, n int, end *[640]byte)", "sumSquares is sum of the squares of x.")
+	text("sumSquares", "func(sums *float32, x *float32, n int, end *[512]byte)", "sumSquares is sum of the squares of x.")
 	sums, x, n = Load(Param("sums"), RDI), Load(Param("x"), RDX), Load(Param("n"), RCX)
 	vectorSums(sums, n, acc, func() {
 		for i, a := range acc {
@@ -104,7 +83,7 @@ func dots() {
 			VFMADD231PS(y, y, a)
 		}
 		ADDQ(U32(128), x)
-	}, func() { LEAQ(Mem{Base: R10, Disp: 256}, x) })
+	}, func() { LEAQ(Mem{Base: R10, Disp: 128}, x) })
 }
 
 // vectorSums ends a function that adds vector sums to what stands at sums: step

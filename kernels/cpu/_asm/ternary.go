@@ -65,8 +65,6 @@ func ternaryGEMV() {
 					VPADDW(product, sum, sum)
 				}
 			}
-			PREFETCHT0(Mem{Base: tiles, Disp: 2048})
-			PREFETCHT0(Mem{Base: tiles, Disp: 2048 + 64})
 			ADDQ(U32(128), tiles)
 			ADDQ(U32(128), q)
 		})

@@ -43,8 +43,6 @@ func ternaryGEMV512() {
 					VPDPBUSD(acts[j], code[j], sum)
 				}
 			}
-			PREFETCHT0(Mem{Base: tiles, Disp: 2048})
-			PREFETCHT0(Mem{Base: tiles, Disp: 2048 + 64})
 			ADDQ(U32(128), tiles)
 			ADDQ(U32(128), q)
 		})
