@@ -31,10 +31,10 @@ var denseTypes = []struct {
 // widened once for up to three tokens: two rows at a time give more chains of
 // additions to overlap, but read memory in two places, at half the rate.
 //
-// The ladder, on a Zen 4 core at 3.7 GHz, bf16 for 12 tokens:
+// The ladder, 2,560 columns of bf16 on a Zen 4 core at 3.7 GHz, for 12 tokens:
 //
-//	1  a row and a token           LADDER7
-//	2  a row and three tokens      LADDER8
+//	1  a row and a token       24.8 G MAC/s
+//	2  a row and three tokens  33.0
 func dots() {
 	for _, t := range denseTypes {
 		for tokens := 1; tokens <= 3; tokens++ {

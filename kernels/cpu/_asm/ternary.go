@@ -15,6 +15,14 @@ import (
 // times too large, so they have sums of their own, which are shifted once. A pair
 // of products is within +-762, one of those within +-3,048; a tile adds two of them
 // to each 16-bit sum, and 5 tiles make at most 30,480.
+//
+// The ladder, 2,560 columns on a Zen 4 core at 3.7 GHz, from a cache and from memory:
+//
+//	1  every field shifted into place, a call for four rows  81 G MAC/s, 94
+//	2  one shift for four fields, a call for 64 rows        105, 96
+//
+// (From a cache: two tokens one after the other. Prefetching instructions, 2 kB
+// ahead, take more than they give: the tiles are read in order.)
 func ternaryGEMV() {
 	text("ternaryGEMV", "func(sums *int32, tiles *byte, n int, tileRows int, rowBytes int, q *int8)", "ternaryGEMV multiplies the first n tiles of each row of tiles by the activations of one token: the sums of (trit+2)*q, four for each row of tiles. Rows of tiles are rowBytes apart.")
 	sums, start := Load(Param("sums"), RDI), Load(Param("tiles"), RSI)
