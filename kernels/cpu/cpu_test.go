@@ -32,4 +32,4 @@ func TestOps(t *testing.T) {
 	}
 }
 
-func FuzzOps(f *testing.F) { optest.Fuzz(f, cpu.New()) }
+func FuzzOps(f *testing.F) { optest.Fuzz(f, cpu.Implementations()...) }
