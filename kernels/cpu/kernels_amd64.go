@@ -49,25 +49,195 @@ func dotI8(w *byte, x *float32, n int) float32
 //go:noescape
 func sumSquares(x *float32, n int) float32
 
-// scores are the dots of a query with the 64 keys of a page, k[dim][64]: one chain over dim for each key.
+// scores1F32 are the dots of a query, q[dim], with the 64 keys of a page. dim is even.
 //
 //go:noescape
-func scores(s *float32, q *float32, k *float32, dim int)
+func scores1F32(s *float32, q *float32, k *byte, dim int)
 
-// expSum replaces 64 scores, none greater than m, by exp(p[i] - m) and returns their vector sum.
+// weighted1F32 adds p[j] v[j][i] to o[i], for count > 0 positions j, ascending, and dim columns, a multiple of 8.
 //
 //go:noescape
-func expSum(p *float32, m float32) float32
+func weighted1F32(o *float32, p *float32, v *byte, count int, dim int)
 
-// weighted is the sum of p[j] v[j][i] over count positions, ascending, for 8 n elements i of rows of dim.
+// scores4F32 are the dots of four queries, q[dim][4], with the 64 keys of a page. dim is even.
 //
 //go:noescape
-func weighted(o *float32, p *float32, v *float32, count int, dim int, n int)
+func scores4F32(s *float32, q *float32, k *byte, dim int)
+
+// weighted4F32 adds p[j] v[j][i] to o[i], for count > 0 positions j, ascending, and dim columns, a multiple of 8, for four queries: p[4][64], o[4][dim].
+//
+//go:noescape
+func weighted4F32(o *float32, p *float32, v *byte, count int, dim int)
+
+// scores1F16 are the dots of a query, q[dim], with the 64 keys of a page. dim is even.
+//
+//go:noescape
+func scores1F16(s *float32, q *float32, k *byte, dim int)
+
+// weighted1F16 adds p[j] v[j][i] to o[i], for count > 0 positions j, ascending, and dim columns, a multiple of 8.
+//
+//go:noescape
+func weighted1F16(o *float32, p *float32, v *byte, count int, dim int)
+
+// scores4F16 are the dots of four queries, q[dim][4], with the 64 keys of a page. dim is even.
+//
+//go:noescape
+func scores4F16(s *float32, q *float32, k *byte, dim int)
+
+// weighted4F16 adds p[j] v[j][i] to o[i], for count > 0 positions j, ascending, and dim columns, a multiple of 8, for four queries: p[4][64], o[4][dim].
+//
+//go:noescape
+func weighted4F16(o *float32, p *float32, v *byte, count int, dim int)
+
+// scores1I8 are the dots of a query, q[dim], with the 64 keys of a page. dim is even.
+//
+//go:noescape
+func scores1I8(s *float32, q *float32, k *byte, dim int)
+
+// weighted1I8 adds p[j] v[j][i] to o[i], for count > 0 positions j, ascending, and dim columns, a multiple of 8.
+//
+//go:noescape
+func weighted1I8(o *float32, p *float32, v *byte, count int, dim int)
+
+// scores4I8 are the dots of four queries, q[dim][4], with the 64 keys of a page. dim is even.
+//
+//go:noescape
+func scores4I8(s *float32, q *float32, k *byte, dim int)
+
+// weighted4I8 adds p[j] v[j][i] to o[i], for count > 0 positions j, ascending, and dim columns, a multiple of 8, for four queries: p[4][64], o[4][dim].
+//
+//go:noescape
+func weighted4I8(o *float32, p *float32, v *byte, count int, dim int)
+
+// scores1I4 are the dots of a query, q[dim], with the 64 keys of a page. dim is even.
+//
+//go:noescape
+func scores1I4(s *float32, q *float32, k *byte, dim int)
+
+// weighted1I4 adds p[j] v[j][i] to o[i], for count > 0 positions j, ascending, and dim columns, a multiple of 8.
+//
+//go:noescape
+func weighted1I4(o *float32, p *float32, v *byte, count int, dim int)
+
+// scores4I4 are the dots of four queries, q[dim][4], with the 64 keys of a page. dim is even.
+//
+//go:noescape
+func scores4I4(s *float32, q *float32, k *byte, dim int)
+
+// weighted4I4 adds p[j] v[j][i] to o[i], for count > 0 positions j, ascending, and dim columns, a multiple of 8, for four queries: p[4][64], o[4][dim].
+//
+//go:noescape
+func weighted4I4(o *float32, p *float32, v *byte, count int, dim int)
+
+// scores1F32512 are the dots of a query, q[dim], with the 64 keys of a page. dim is even.
+//
+//go:noescape
+func scores1F32512(s *float32, q *float32, k *byte, dim int)
+
+// weighted1F32512 adds p[j] v[j][i] to o[i], for count > 0 positions j, ascending, and dim columns, a multiple of 64.
+//
+//go:noescape
+func weighted1F32512(o *float32, p *float32, v *byte, count int, dim int)
+
+// scores4F32512 are the dots of four queries, q[dim][4], with the 64 keys of a page. dim is even.
+//
+//go:noescape
+func scores4F32512(s *float32, q *float32, k *byte, dim int)
+
+// weighted4F32512 adds p[j] v[j][i] to o[i], for count > 0 positions j, ascending, and dim columns, a multiple of 64, for four queries: p[4][64], o[4][dim].
+//
+//go:noescape
+func weighted4F32512(o *float32, p *float32, v *byte, count int, dim int)
+
+// scores1F16512 are the dots of a query, q[dim], with the 64 keys of a page. dim is even.
+//
+//go:noescape
+func scores1F16512(s *float32, q *float32, k *byte, dim int)
+
+// weighted1F16512 adds p[j] v[j][i] to o[i], for count > 0 positions j, ascending, and dim columns, a multiple of 64.
+//
+//go:noescape
+func weighted1F16512(o *float32, p *float32, v *byte, count int, dim int)
+
+// scores4F16512 are the dots of four queries, q[dim][4], with the 64 keys of a page. dim is even.
+//
+//go:noescape
+func scores4F16512(s *float32, q *float32, k *byte, dim int)
+
+// weighted4F16512 adds p[j] v[j][i] to o[i], for count > 0 positions j, ascending, and dim columns, a multiple of 64, for four queries: p[4][64], o[4][dim].
+//
+//go:noescape
+func weighted4F16512(o *float32, p *float32, v *byte, count int, dim int)
+
+// scores1I8512 are the dots of a query, q[dim], with the 64 keys of a page. dim is even.
+//
+//go:noescape
+func scores1I8512(s *float32, q *float32, k *byte, dim int)
+
+// weighted1I8512 adds p[j] v[j][i] to o[i], for count > 0 positions j, ascending, and dim columns, a multiple of 64.
+//
+//go:noescape
+func weighted1I8512(o *float32, p *float32, v *byte, count int, dim int)
+
+// scores4I8512 are the dots of four queries, q[dim][4], with the 64 keys of a page. dim is even.
+//
+//go:noescape
+func scores4I8512(s *float32, q *float32, k *byte, dim int)
+
+// weighted4I8512 adds p[j] v[j][i] to o[i], for count > 0 positions j, ascending, and dim columns, a multiple of 64, for four queries: p[4][64], o[4][dim].
+//
+//go:noescape
+func weighted4I8512(o *float32, p *float32, v *byte, count int, dim int)
+
+// scores1I4512 are the dots of a query, q[dim], with the 64 keys of a page. dim is even.
+//
+//go:noescape
+func scores1I4512(s *float32, q *float32, k *byte, dim int)
+
+// weighted1I4512 adds p[j] v[j][i] to o[i], for count > 0 positions j, ascending, and dim columns, a multiple of 64.
+//
+//go:noescape
+func weighted1I4512(o *float32, p *float32, v *byte, count int, dim int)
+
+// scores4I4512 are the dots of four queries, q[dim][4], with the 64 keys of a page. dim is even.
+//
+//go:noescape
+func scores4I4512(s *float32, q *float32, k *byte, dim int)
+
+// weighted4I4512 adds p[j] v[j][i] to o[i], for count > 0 positions j, ascending, and dim columns, a multiple of 64, for four queries: p[4][64], o[4][dim].
+//
+//go:noescape
+func weighted4I4512(o *float32, p *float32, v *byte, count int, dim int)
+
+// softmax replaces 64 numbers p[j] by exp(p[j]*z - m), where m, which it writes, is the greatest p[j]*z, and returns their vector sum. -Inf gives +0.
+//
+//go:noescape
+func softmax(p *float32, z float32, m *float32) float32
+
+// affineScores is p[j] = fma(p[j], a[j], b[j]*sum) for 64 positions, whose scales and zeros s holds.
+//
+//go:noescape
+func affineScores(p *float32, s *uint16, sum float32)
+
+// affineWeights returns the vector sum of p[j]*b[j] and multiplies p[j] by a[j], for 64 positions, whose scales and zeros s holds.
+//
+//go:noescape
+func affineWeights(p *float32, s *uint16) float32
+
+// multiply64 is p[j] *= s[j] for 64 elements.
+//
+//go:noescape
+func multiply64(p *float32, s *float32)
 
 // merge is out[i] = fma(o[i], b, out[i]*a) for 8 n elements.
 //
 //go:noescape
 func merge(out *float32, o *float32, a float32, b float32, n int)
+
+// sumLanes is the vector sum of 32 n elements.
+//
+//go:noescape
+func sumLanes(x *float32, n int) float32
 
 // scaleNorm is y[i] = (x[i]*w[i])*r for 8 n elements.
 //
