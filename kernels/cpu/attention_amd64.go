@@ -74,6 +74,8 @@ type attending struct {
 	sink [kernels.PageLen]float32
 	o    []float32 // [4][dim]
 	m    float32
+
+	factors [8]float32 // of merging, before and now
 }
 
 var attendings = sync.Pool{New: func() any { return new(attending) }}
@@ -216,10 +218,7 @@ func (w *attending) four(first, n int) {
 		w.scale(p, first+j, false)
 		var start float32
 		m[j], l[j], start = w.weigh(p, 0, from[j], to[j])
-		o := w.o[j*w.dim:][:w.dim]
-		for i := range o {
-			o[i] = start
-		}
+		fill(w.o[j*w.dim:][:w.dim], start)
 		w.add(j, from[j], min(most, to[j]))
 	}
 	if most < least {
@@ -228,8 +227,18 @@ func (w *attending) four(first, n int) {
 	for j := range n {
 		if from[j] < to[j] {
 			w.add(j, max(least, most), to[j])
-			w.merge(first+j, w.o[j*w.dim:][:w.dim], m[j], l[j])
 		}
+	}
+	w.merge(first, m, l, n)
+}
+
+func fill(o []float32, x float32) {
+	if math.Float32bits(x) == 0 {
+		clear(o)
+		return
+	}
+	for i := range o {
+		o[i] = x
 	}
 }
 
@@ -248,13 +257,10 @@ func (w *attending) one(i int) {
 		copy(p[:sinks], w.sink[:])
 	}
 	m, l, start := w.weigh(p, sinks, from, to)
-	o := w.o[:w.dim]
-	for i := range o {
-		o[i] = start
-	}
+	fill(w.o[:w.dim], start)
 	w.add(0, 0, sinks)
 	w.add(0, from, to)
-	w.merge(i, o, m, l)
+	w.merge(i, [4]float32{m}, [4]float32{l}, 1)
 }
 
 // scale makes scores of dots with codes, but for the factor z.
@@ -299,15 +305,32 @@ func (w *attending) add(j, from, to int) {
 	}
 }
 
-// merge merges a chunk into the part of query i.
-func (w *attending) merge(i int, o []float32, m, l float32) {
+// merge merges a chunk, its greatest scores, sums of weights and the sums in w.o, into the parts of queries
+// first..first+n-1. An l of 0 is of a query that the chunk has nothing for.
+func (w *attending) merge(first int, m, l [4]float32, n int) {
 	size := kernels.AttentionPart(w.dim)
-	part := w.parts[i*size:][:size]
-	part[w.dim], part[w.dim+1] = mergePart(part[:w.dim], part[w.dim], part[w.dim+1], o, m, l)
+	parts := w.parts[first*size:][:n*size]
+	for j := range n {
+		part := parts[j*size:][:size]
+		w.factors[j], w.factors[4+j] = below(part[w.dim], m[j])
+	}
+	exp8(&w.factors[0])
+	for j := range n {
+		part := parts[j*size:][:size]
+		part[w.dim], part[w.dim+1] = mergePart(part[:w.dim], part[w.dim], part[w.dim+1], w.o[j*w.dim:][:w.dim], m[j], l[j], w.factors[j], w.factors[4+j])
+	}
 }
 
-// mergePart merges (oc, mc, lc) into (o, m, l), o a multiple of 8 elements.
-func mergePart(o []float32, m, l float32, oc []float32, mc, lc float32) (float32, float32) {
+// below are the differences of two scores to the greater one.
+func below(m, mc float32) (float32, float32) {
+	if mc > m {
+		return m - mc, mc - mc
+	}
+	return m - m, mc - m
+}
+
+// mergePart merges (oc, mc, lc) into (o, m, l), o a multiple of 8 elements. before and now are their factors.
+func mergePart(o []float32, m, l float32, oc []float32, mc, lc, before, now float32) (float32, float32) {
 	if lc == 0 {
 		return m, l
 	}
@@ -315,13 +338,11 @@ func mergePart(o []float32, m, l float32, oc []float32, mc, lc float32) (float32
 		copy(o, oc)
 		return mc, lc
 	}
-	top := m
 	if mc > m {
-		top = mc
+		m = mc
 	}
-	before, now := ref.Exp32(m-top), ref.Exp32(mc-top)
 	merge(&o[0], &oc[0], before, now, len(o)/8)
-	return top, ref.FMA32(lc, now, float32(l*before))
+	return m, ref.FMA32(lc, now, float32(l*before))
 }
 
 // MergeAttention merges whole registers.
@@ -335,7 +356,8 @@ func (x avx2) MergeAttention(out, parts []float32, stride, n int) {
 	var m, l float32
 	for i := range n {
 		p := parts[i*stride:][:kernels.AttentionPart(d)]
-		m, l = mergePart(out, m, l, p[:d], p[d], p[d+1])
+		before, now := below(m, p[d])
+		m, l = mergePart(out, m, l, p[:d], p[d], p[d+1], ref.Exp32(before), ref.Exp32(now))
 	}
 	inv := 1 / l
 	for i := range out {

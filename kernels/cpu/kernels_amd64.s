@@ -4713,6 +4713,32 @@ TEXT ·softmax(SB), NOSPLIT, $0-28
 	MOVSS        X0, ret+24(FP)
 	RET
 
+// func exp8(x *float32)
+// Requires: AVX, AVX2, FMA3
+TEXT ·exp8(SB), NOSPLIT, $0-8
+	MOVQ         x+0(FP), DI
+	VMOVUPS      (DI), Y0
+	VMULPS       log2e<>+0(SB), Y0, Y1
+	VROUNDPS     $0x08, Y1, Y1
+	VMOVAPS      Y0, Y2
+	VFNMADD231PS ln2Hi<>+0(SB), Y1, Y2
+	VFNMADD231PS ln2Lo<>+0(SB), Y1, Y2
+	VMOVUPS      exp6<>+0(SB), Y3
+	VFMADD213PS  exp5<>+0(SB), Y2, Y3
+	VFMADD213PS  exp4<>+0(SB), Y2, Y3
+	VFMADD213PS  exp3<>+0(SB), Y2, Y3
+	VFMADD213PS  exp2<>+0(SB), Y2, Y3
+	VFMADD213PS  one<>+0(SB), Y2, Y3
+	VFMADD213PS  one<>+0(SB), Y2, Y3
+	VCVTPS2DQ    Y1, Y1
+	VPSLLD       $0x17, Y1, Y1
+	VPADDD       Y1, Y3, Y3
+	VCMPPS       $0x05, expLo<>+0(SB), Y0, Y4
+	VANDPS       Y4, Y3, Y3
+	VMOVUPS      Y3, (DI)
+	VZEROUPPER
+	RET
+
 DATA eight<>+0(SB)/4, $(8.0)
 DATA eight<>+4(SB)/4, $(8.0)
 DATA eight<>+8(SB)/4, $(8.0)

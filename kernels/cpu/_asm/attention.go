@@ -420,17 +420,7 @@ func permutation(name string, index func(i int) int) Mem {
 
 // softmax generates the weights of a chunk.
 func softmax() {
-	lo := float32s("expLo", -0x1.5d589ep+6)
-	log2e, ln2Hi, ln2Lo, one := float32s("log2e", 0x1.715476p+0), float32s("ln2Hi", 0x1.62e43p-1), float32s("ln2Lo", -0x1.05c61p-29), float32s("one", 1)
-	var poly []Mem
-	for _, c := range []struct {
-		name string
-		v    float32
-	}{{"exp5", 0x1.12398p-7}, {"exp4", 0x1.5558aep-5}, {"exp3", 0x1.555492p-3}, {"exp2", 0x1.fffffcp-2}} {
-		poly = append(poly, float32s(c.name, c.v))
-	}
-	exp6 := float32s("exp6", 0x1.6a4f26p-10)
-
+	exp := exponential()
 	text("softmax", "func(p *float32, z float32, m *float32) float32",
 		"softmax replaces 64 numbers p[j] by exp(p[j]*z - m), where m, which it writes, is the greatest p[j]*z, and returns their vector sum. -Inf gives +0.")
 	p, m := Load(Param("p"), RDI), Load(Param("m"), RSI)
@@ -459,9 +449,44 @@ func softmax() {
 			n, r, y, keep = Y12, Y13, Y14, x[i-1]
 		}
 		VSUBPS(Y15, x[i], x[i])
-		VMULPS(log2e, x[i], n)
+		exp(x[i], n, r, y, keep)
+		VMOVUPS(y, Mem{Base: p, Disp: 32 * i})
+	}
+	for i := range 4 {
+		VMOVUPS(Mem{Base: p, Disp: 32 * i}, x[i])
+		VADDPS(Mem{Base: p, Disp: 32 * (i + 4)}, x[i], x[i])
+	}
+	fold(X4)
+	VZEROUPPER()
+	Store(X0, ReturnIndex(0))
+	RET()
+
+	text("exp8", "func(x *float32)", "exp8 replaces eight numbers, none greater than 0, by their exp.")
+	p = Load(Param("x"), RDI)
+	VMOVUPS(Mem{Base: p}, Y0)
+	exp(Y0, Y1, Y2, Y3, Y4)
+	VMOVUPS(Y3, Mem{Base: p})
+	VZEROUPPER()
+	RET()
+}
+
+// exponential returns what writes the exp of section 4 of x, no greater than 0, to y. Others are lost, but x.
+func exponential() func(x, n, r, y, keep VecPhysical) {
+	lo := float32s("expLo", -0x1.5d589ep+6)
+	log2e, ln2Hi, ln2Lo, one := float32s("log2e", 0x1.715476p+0), float32s("ln2Hi", 0x1.62e43p-1), float32s("ln2Lo", -0x1.05c61p-29), float32s("one", 1)
+	var poly []Mem
+	for _, c := range []struct {
+		name string
+		v    float32
+	}{{"exp5", 0x1.12398p-7}, {"exp4", 0x1.5558aep-5}, {"exp3", 0x1.555492p-3}, {"exp2", 0x1.fffffcp-2}} {
+		poly = append(poly, float32s(c.name, c.v))
+	}
+	exp6 := float32s("exp6", 0x1.6a4f26p-10)
+
+	return func(x, n, r, y, keep VecPhysical) {
+		VMULPS(log2e, x, n)
 		VROUNDPS(Imm(8), n, n) // to nearest even
-		VMOVAPS(x[i], r)
+		VMOVAPS(x, r)
 		VFNMADD231PS(ln2Hi, n, r)
 		VFNMADD231PS(ln2Lo, n, r)
 		VMOVUPS(exp6, y)
@@ -473,18 +498,9 @@ func softmax() {
 		VCVTPS2DQ(n, n)
 		VPSLLD(Imm(23), n, n)
 		VPADDD(n, y, y)
-		VCMPPS(Imm(5), lo, x[i], keep) // not less than, or unordered
+		VCMPPS(Imm(5), lo, x, keep) // not less than, or unordered
 		VANDPS(keep, y, y)
-		VMOVUPS(y, Mem{Base: p, Disp: 32 * i})
 	}
-	for i := range 4 {
-		VMOVUPS(Mem{Base: p, Disp: 32 * i}, x[i])
-		VADDPS(Mem{Base: p, Disp: 32 * (i + 4)}, x[i], x[i])
-	}
-	fold(X4)
-	VZEROUPPER()
-	Store(X0, ReturnIndex(0))
-	RET()
 }
 
 // int4Factors generates what the int4 format adds: a and b of section 12 from 64 scales and 64 zeros.
