@@ -13,8 +13,12 @@ type attention struct {
 	rows  []row
 	sinkQ []float32 // queries rotated for sinks, as buffers.q; empty without a window
 	tasks []attentionTask
-	parts []float32 // of tasks whose chunks are apart
-	apart bool
+
+	// With chunks apart, every chunk of a block is a task, the blocks' first ones in
+	// front, and computes a part of its own.
+	apart  bool
+	blocks int
+	parts  []float32
 
 	// The angles of a query for sinks once the window has passed them: of position
 	// Sinks + Window - 1.
@@ -124,6 +128,16 @@ const attendQueries = 64
 // gives too few tasks for all threads, each of its chunks becomes a task, and
 // the parts are merged afterwards.
 func (e *cpuEngine) attend(rows []row) error {
+	a := &e.buf.attention
+	e.planAttention(rows)
+	if err := e.pool.split(len(a.tasks), 1, a.run); err != nil || !a.apart {
+		return err
+	}
+	return e.pool.split(a.blocks, 1, a.finish)
+}
+
+// planAttention makes the tasks.
+func (e *cpuEngine) planAttention(rows []row) {
 	a, c := &e.buf.attention, &e.model.Config
 	shared := c.NumHeads / c.NumKVHeads
 	most := max(1, attendQueries/shared)
@@ -137,14 +151,10 @@ func (e *cpuEngine) attend(rows []row) error {
 			first += len(run)
 		}
 	}
-	blocks := len(a.tasks)
-	if a.apart = e.opt.Threads > 1 && blocks < 2*partsPerThread*e.opt.Threads; a.apart {
+	a.blocks = len(a.tasks)
+	if a.apart = e.opt.Threads > 1 && a.blocks < 2*partsPerThread*e.opt.Threads; a.apart {
 		e.separateChunks()
 	}
-	if err := e.pool.split(len(a.tasks), 1, a.run); err != nil || !a.apart {
-		return err
-	}
-	return e.pool.split(blocks, 1, a.finish)
 }
 
 // separateChunks makes a task of every chunk of every block. The first ones of the
