@@ -259,6 +259,26 @@ func absMax(x *float32, n int) uint32
 //go:noescape
 func roundInt8(q *int8, x *float32, k float32, n int)
 
+// narrowF16 is h[i] = f16(x[i]) for 8 n elements.
+//
+//go:noescape
+func narrowF16(h *uint16, x *float32, n int)
+
+// minMax finds the least and the greatest of 8 n finite elements.
+//
+//go:noescape
+func minMax(x *float32, n int, lo *float32, hi *float32)
+
+// divideInt8 is q[i] = x[i]/s rounded half to even and kept within +-127, for 32 n elements.
+//
+//go:noescape
+func divideInt8(q *byte, x *float32, s float32, n int)
+
+// divideInt4 is the codes 8 + x[i]/s + o, the quotient and o rounded half to even and kept within -8 and 7, for 32 n elements, two a byte, the even ones in the upper half.
+//
+//go:noescape
+func divideInt4(q *byte, x *float32, s float32, o float32, n int)
+
 // ternaryGEMV512 is ternaryGEMV in 512-bit registers, two rows in each.
 //
 //go:noescape

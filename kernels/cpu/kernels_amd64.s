@@ -5168,6 +5168,226 @@ round_next_end:
 	VZEROUPPER
 	RET
 
+// func narrowF16(h *uint16, x *float32, n int)
+// Requires: AVX, F16C
+TEXT ·narrowF16(SB), NOSPLIT, $0-24
+	MOVQ h+0(FP), DI
+	MOVQ x+8(FP), SI
+	MOVQ n+16(FP), CX
+
+narrow_next:
+	CMPQ      CX, $0x00
+	JE        narrow_next_end
+	VMOVUPS   (SI), Y0
+	VCVTPS2PH $0x00, Y0, (DI)
+	ADDQ      $0x00000020, SI
+	ADDQ      $0x00000010, DI
+	DECQ      CX
+	JMP       narrow_next
+
+narrow_next_end:
+	VZEROUPPER
+	RET
+
+// func minMax(x *float32, n int, lo *float32, hi *float32)
+// Requires: AVX
+TEXT ·minMax(SB), NOSPLIT, $0-32
+	MOVQ    x+0(FP), SI
+	MOVQ    n+8(FP), CX
+	MOVQ    lo+16(FP), DI
+	MOVQ    hi+24(FP), DX
+	VMOVUPS (SI), Y0
+	VMOVAPS Y0, Y1
+
+minmax_next:
+	CMPQ    CX, $0x00
+	JE      minmax_next_end
+	VMOVUPS (SI), Y2
+	VMINPS  Y2, Y0, Y0
+	VMAXPS  Y2, Y1, Y1
+	ADDQ    $0x00000020, SI
+	DECQ    CX
+	JMP     minmax_next
+
+minmax_next_end:
+	VEXTRACTF128 $0x01, Y0, X3
+	VMINPS       X3, X0, X0
+	VSHUFPS      $0x4e, X0, X0, X3
+	VMINPS       X3, X0, X0
+	VSHUFPS      $0xb1, X0, X0, X3
+	VMINPS       X3, X0, X0
+	VEXTRACTF128 $0x01, Y1, X3
+	VMAXPS       X3, X1, X1
+	VSHUFPS      $0x4e, X1, X1, X3
+	VMAXPS       X3, X1, X1
+	VSHUFPS      $0xb1, X1, X1, X3
+	VMAXPS       X3, X1, X1
+	VMOVSS       X0, (DI)
+	VMOVSS       X1, (DX)
+	VZEROUPPER
+	RET
+
+DATA leastInt8<>+0(SB)/4, $(-127.0)
+DATA leastInt8<>+4(SB)/4, $(-127.0)
+DATA leastInt8<>+8(SB)/4, $(-127.0)
+DATA leastInt8<>+12(SB)/4, $(-127.0)
+DATA leastInt8<>+16(SB)/4, $(-127.0)
+DATA leastInt8<>+20(SB)/4, $(-127.0)
+DATA leastInt8<>+24(SB)/4, $(-127.0)
+DATA leastInt8<>+28(SB)/4, $(-127.0)
+GLOBL leastInt8<>(SB), RODATA|NOPTR, $32
+
+DATA mostInt8<>+0(SB)/4, $(127.0)
+DATA mostInt8<>+4(SB)/4, $(127.0)
+DATA mostInt8<>+8(SB)/4, $(127.0)
+DATA mostInt8<>+12(SB)/4, $(127.0)
+DATA mostInt8<>+16(SB)/4, $(127.0)
+DATA mostInt8<>+20(SB)/4, $(127.0)
+DATA mostInt8<>+24(SB)/4, $(127.0)
+DATA mostInt8<>+28(SB)/4, $(127.0)
+GLOBL mostInt8<>(SB), RODATA|NOPTR, $32
+
+// func divideInt8(q *byte, x *float32, s float32, n int)
+// Requires: AVX, AVX2
+TEXT ·divideInt8(SB), NOSPLIT, $0-32
+	MOVQ         q+0(FP), DI
+	MOVQ         x+8(FP), SI
+	VBROADCASTSS s+16(FP), Y8
+	MOVQ         n+24(FP), CX
+	VMOVDQU      packOrder<>+0(SB), Y9
+
+divide8_next:
+	CMPQ      CX, $0x00
+	JE        divide8_next_end
+	VMOVUPS   (SI), Y0
+	VDIVPS    Y8, Y0, Y0
+	VMAXPS    leastInt8<>+0(SB), Y0, Y0
+	VMINPS    mostInt8<>+0(SB), Y0, Y0
+	VCVTPS2DQ Y0, Y0
+	VMOVUPS   32(SI), Y1
+	VDIVPS    Y8, Y1, Y1
+	VMAXPS    leastInt8<>+0(SB), Y1, Y1
+	VMINPS    mostInt8<>+0(SB), Y1, Y1
+	VCVTPS2DQ Y1, Y1
+	VMOVUPS   64(SI), Y2
+	VDIVPS    Y8, Y2, Y2
+	VMAXPS    leastInt8<>+0(SB), Y2, Y2
+	VMINPS    mostInt8<>+0(SB), Y2, Y2
+	VCVTPS2DQ Y2, Y2
+	VMOVUPS   96(SI), Y3
+	VDIVPS    Y8, Y3, Y3
+	VMAXPS    leastInt8<>+0(SB), Y3, Y3
+	VMINPS    mostInt8<>+0(SB), Y3, Y3
+	VCVTPS2DQ Y3, Y3
+	VPACKSSDW Y1, Y0, Y0
+	VPACKSSDW Y3, Y2, Y2
+	VPACKSSWB Y2, Y0, Y0
+	VPERMD    Y0, Y9, Y0
+	ADDQ      $0x00000080, SI
+	VMOVDQU   Y0, (DI)
+	ADDQ      $0x00000020, DI
+	DECQ      CX
+	JMP       divide8_next
+
+divide8_next_end:
+	VZEROUPPER
+	RET
+
+DATA leastInt4<>+0(SB)/4, $(-8.0)
+DATA leastInt4<>+4(SB)/4, $(-8.0)
+DATA leastInt4<>+8(SB)/4, $(-8.0)
+DATA leastInt4<>+12(SB)/4, $(-8.0)
+DATA leastInt4<>+16(SB)/4, $(-8.0)
+DATA leastInt4<>+20(SB)/4, $(-8.0)
+DATA leastInt4<>+24(SB)/4, $(-8.0)
+DATA leastInt4<>+28(SB)/4, $(-8.0)
+GLOBL leastInt4<>(SB), RODATA|NOPTR, $32
+
+DATA mostInt4<>+0(SB)/4, $(7.0)
+DATA mostInt4<>+4(SB)/4, $(7.0)
+DATA mostInt4<>+8(SB)/4, $(7.0)
+DATA mostInt4<>+12(SB)/4, $(7.0)
+DATA mostInt4<>+16(SB)/4, $(7.0)
+DATA mostInt4<>+20(SB)/4, $(7.0)
+DATA mostInt4<>+24(SB)/4, $(7.0)
+DATA mostInt4<>+28(SB)/4, $(7.0)
+GLOBL mostInt4<>(SB), RODATA|NOPTR, $32
+
+DATA eights<>+0(SB)/4, $0x08080808
+DATA eights<>+4(SB)/4, $0x08080808
+DATA eights<>+8(SB)/4, $0x08080808
+DATA eights<>+12(SB)/4, $0x08080808
+DATA eights<>+16(SB)/4, $0x08080808
+DATA eights<>+20(SB)/4, $0x08080808
+DATA eights<>+24(SB)/4, $0x08080808
+DATA eights<>+28(SB)/4, $0x08080808
+GLOBL eights<>(SB), RODATA|NOPTR, $32
+
+DATA halves<>+0(SB)/4, $0x01100110
+DATA halves<>+4(SB)/4, $0x01100110
+DATA halves<>+8(SB)/4, $0x01100110
+DATA halves<>+12(SB)/4, $0x01100110
+DATA halves<>+16(SB)/4, $0x01100110
+DATA halves<>+20(SB)/4, $0x01100110
+DATA halves<>+24(SB)/4, $0x01100110
+DATA halves<>+28(SB)/4, $0x01100110
+GLOBL halves<>(SB), RODATA|NOPTR, $32
+
+// func divideInt4(q *byte, x *float32, s float32, o float32, n int)
+// Requires: AVX, AVX2
+TEXT ·divideInt4(SB), NOSPLIT, $0-32
+	MOVQ         q+0(FP), DI
+	MOVQ         x+8(FP), SI
+	VBROADCASTSS s+16(FP), Y8
+	VBROADCASTSS o+20(FP), Y10
+	MOVQ         n+24(FP), CX
+	VMOVDQU      packOrder<>+0(SB), Y9
+
+divide4_next:
+	CMPQ         CX, $0x00
+	JE           divide4_next_end
+	VMOVUPS      (SI), Y0
+	VDIVPS       Y8, Y0, Y0
+	VADDPS       Y10, Y0, Y0
+	VMAXPS       leastInt4<>+0(SB), Y0, Y0
+	VMINPS       mostInt4<>+0(SB), Y0, Y0
+	VCVTPS2DQ    Y0, Y0
+	VMOVUPS      32(SI), Y1
+	VDIVPS       Y8, Y1, Y1
+	VADDPS       Y10, Y1, Y1
+	VMAXPS       leastInt4<>+0(SB), Y1, Y1
+	VMINPS       mostInt4<>+0(SB), Y1, Y1
+	VCVTPS2DQ    Y1, Y1
+	VMOVUPS      64(SI), Y2
+	VDIVPS       Y8, Y2, Y2
+	VADDPS       Y10, Y2, Y2
+	VMAXPS       leastInt4<>+0(SB), Y2, Y2
+	VMINPS       mostInt4<>+0(SB), Y2, Y2
+	VCVTPS2DQ    Y2, Y2
+	VMOVUPS      96(SI), Y3
+	VDIVPS       Y8, Y3, Y3
+	VADDPS       Y10, Y3, Y3
+	VMAXPS       leastInt4<>+0(SB), Y3, Y3
+	VMINPS       mostInt4<>+0(SB), Y3, Y3
+	VCVTPS2DQ    Y3, Y3
+	VPACKSSDW    Y1, Y0, Y0
+	VPACKSSDW    Y3, Y2, Y2
+	VPACKSSWB    Y2, Y0, Y0
+	VPERMD       Y0, Y9, Y0
+	ADDQ         $0x00000080, SI
+	VPADDB       eights<>+0(SB), Y0, Y0
+	VPMADDUBSW   halves<>+0(SB), Y0, Y0
+	VEXTRACTI128 $0x01, Y0, X1
+	VPACKUSWB    X1, X0, X0
+	VMOVDQU      X0, (DI)
+	ADDQ         $0x00000010, DI
+	DECQ         CX
+	JMP          divide4_next
+
+divide4_next_end:
+	VZEROUPPER
+	RET
+
 // func ternaryGEMV512(sums *[4]int32, tiles *byte, n int, q *int8)
 // Requires: AVX, AVX2, AVX512BW, AVX512F, AVX512VNNI
 TEXT ·ternaryGEMV512(SB), NOSPLIT, $0-32

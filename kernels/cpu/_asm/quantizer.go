@@ -69,4 +69,6 @@ func quantizer() {
 	})
 	VZEROUPPER()
 	RET()
+
+	storage(order)
 }
