@@ -23,6 +23,10 @@ const precision = 700 // bits, more than any product and sum of three f32 can sp
 func exact(x float32) *big.Float { return new(big.Float).SetPrec(precision).SetFloat64(float64(x)) }
 
 func fused(a, b, c float32) float32 {
+	// The f64 nearest to the exact result rounds to the f32 nearest to it, unless it lies half-way between two.
+	if s := math.FMA(float64(a), float64(b), float64(c)); math.Abs(s) > 0x1p-120 && math.Abs(s) < 0x1p120 && math.Float64bits(s)<<35 != 1<<63 {
+		return float32(s)
+	}
 	for _, v := range []float32{a, b, c} {
 		if !kernels.Finite(v) {
 			return float32(float64(a)*float64(b) + float64(c))
@@ -30,10 +34,6 @@ func fused(a, b, c float32) float32 {
 	}
 	if a != 0 && b != 0 && (a == 1 || a == -1 || b == 1 || b == -1) {
 		return rounded(float64(a)*float64(b), '+', float64(c)) // the common case of a trit, without big numbers
-	}
-	// The f64 nearest to the exact result rounds to the f32 nearest to it, unless it lies half-way between two.
-	if s := math.FMA(float64(a), float64(b), float64(c)); math.Abs(s) > 0x1p-120 && math.Float64bits(s)<<35 != 1<<63 {
-		return float32(s)
 	}
 	p := exact(a)
 	p.Mul(p, exact(b))
