@@ -353,14 +353,15 @@ func (x avx2) MergeAttention(out, parts []float32, stride, n int) {
 		return
 	}
 	kernels.CheckMergeAttention(out, parts, stride, n)
+	if n == 1 {
+		multiplyBy(&out[0], &parts[0], 1/parts[d+1], d/8)
+		return
+	}
 	var m, l float32
 	for i := range n {
 		p := parts[i*stride:][:kernels.AttentionPart(d)]
 		before, now := below(m, p[d])
 		m, l = mergePart(out, m, l, p[:d], p[d], p[d+1], ref.Exp32(before), ref.Exp32(now))
 	}
-	inv := 1 / l
-	for i := range out {
-		out[i] *= inv
-	}
+	multiplyBy(&out[0], &out[0], 1/l, d/8)
 }

@@ -239,6 +239,11 @@ func multiply64(p *float32, s *float32)
 //go:noescape
 func merge(out *float32, o *float32, a float32, b float32, n int)
 
+// multiplyBy is out[i] = o[i]*f for 8 n elements.
+//
+//go:noescape
+func multiplyBy(out *float32, o *float32, f float32, n int)
+
 // sumLanes is the vector sum of 32 n elements.
 //
 //go:noescape

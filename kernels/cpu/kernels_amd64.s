@@ -5016,6 +5016,28 @@ merge_next_end:
 	VZEROUPPER
 	RET
 
+// func multiplyBy(out *float32, o *float32, f float32, n int)
+// Requires: AVX
+TEXT ·multiplyBy(SB), NOSPLIT, $0-32
+	MOVQ         out+0(FP), DI
+	MOVQ         o+8(FP), SI
+	VBROADCASTSS f+16(FP), Y1
+	MOVQ         n+24(FP), CX
+
+multiplyBy_next:
+	CMPQ    CX, $0x00
+	JE      multiplyBy_next_end
+	VMULPS  (SI), Y1, Y0
+	VMOVUPS Y0, (DI)
+	ADDQ    $0x00000020, DI
+	ADDQ    $0x00000020, SI
+	DECQ    CX
+	JMP     multiplyBy_next
+
+multiplyBy_next_end:
+	VZEROUPPER
+	RET
+
 // func sumLanes(x *float32, n int) float32
 // Requires: AVX, AVX2, SSE
 TEXT ·sumLanes(SB), NOSPLIT, $0-20

@@ -132,8 +132,22 @@ func attention() {
 	VZEROUPPER()
 	RET()
 
+	text("multiplyBy", "func(out *float32, o *float32, f float32, n int)", "multiplyBy is out[i] = o[i]*f for 8 n elements.")
+	out, o = Load(Param("out"), RDI), Load(Param("o"), RSI)
+	VBROADCASTSS(NewParamAddr("f", 16), Y1)
+	n = Load(Param("n"), RCX)
+	loop("multiplyBy_next", n, func() {
+		VMULPS(Mem{Base: o}, Y1, Y0)
+		VMOVUPS(Y0, Mem{Base: out})
+		ADDQ(U32(32), out)
+		ADDQ(U32(32), o)
+	})
+	VZEROUPPER()
+	RET()
+
 	text("sumLanes", "func(x *float32, n int) float32", "sumLanes is the vector sum of 32 n elements.")
-	x, n := Load(Param("x"), RDX), Load(Param("n"), RCX)
+	x := Load(Param("x"), RDX)
+	n = Load(Param("n"), RCX)
 	vectorSum(n, func(i int, a VecPhysical) { VADDPS(Mem{Base: x, Disp: 32 * i}, a, a) }, func() { ADDQ(U32(128), x) })
 }
 
