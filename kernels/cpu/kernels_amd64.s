@@ -927,7 +927,7 @@ weighted1F32_tile1_over:
 	RET
 
 // func scores4F32(s *float32, q *float32, k *byte, dim int)
-// Requires: AVX, AVX2, FMA3
+// Requires: AVX, AVX2, FMA3, MMX+
 TEXT ·scores4F32(SB), NOSPLIT, $0-32
 	MOVQ  s+0(FP), DI
 	MOVQ  q+8(FP), SI
@@ -944,6 +944,10 @@ TEXT ·scores4F32(SB), NOSPLIT, $0-32
 	VPXOR Y7, Y7, Y7
 
 scores4F32_pass0:
+	PREFETCHT0   2048(DX)
+	PREFETCHT0   2112(DX)
+	PREFETCHT0   2176(DX)
+	PREFETCHT0   2240(DX)
 	VMOVUPS      (DX), Y8
 	VMOVUPS      32(DX), Y9
 	VBROADCASTSS (SI), Y10
@@ -958,6 +962,10 @@ scores4F32_pass0:
 	VBROADCASTSS 12(SI), Y10
 	VFMADD231PS  Y10, Y8, Y6
 	VFMADD231PS  Y10, Y9, Y7
+	PREFETCHT0   2304(DX)
+	PREFETCHT0   2368(DX)
+	PREFETCHT0   2432(DX)
+	PREFETCHT0   2496(DX)
 	VMOVUPS      256(DX), Y8
 	VMOVUPS      288(DX), Y9
 	VBROADCASTSS 16(SI), Y10
@@ -1427,7 +1435,7 @@ weighted1F16_tile1_over:
 	RET
 
 // func scores4F16(s *float32, q *float32, k *byte, dim int)
-// Requires: AVX, AVX2, F16C, FMA3
+// Requires: AVX, AVX2, F16C, FMA3, MMX+
 TEXT ·scores4F16(SB), NOSPLIT, $0-32
 	MOVQ  s+0(FP), DI
 	MOVQ  q+8(FP), SI
@@ -1444,6 +1452,8 @@ TEXT ·scores4F16(SB), NOSPLIT, $0-32
 	VPXOR Y7, Y7, Y7
 
 scores4F16_pass0:
+	PREFETCHT0   1024(DX)
+	PREFETCHT0   1088(DX)
 	VCVTPH2PS    (DX), Y8
 	VCVTPH2PS    16(DX), Y9
 	VBROADCASTSS (SI), Y10
@@ -1458,6 +1468,8 @@ scores4F16_pass0:
 	VBROADCASTSS 12(SI), Y10
 	VFMADD231PS  Y10, Y8, Y6
 	VFMADD231PS  Y10, Y9, Y7
+	PREFETCHT0   1152(DX)
+	PREFETCHT0   1216(DX)
 	VCVTPH2PS    128(DX), Y8
 	VCVTPH2PS    144(DX), Y9
 	VBROADCASTSS 16(SI), Y10
@@ -1951,7 +1963,7 @@ weighted1I8_tile1_over:
 	RET
 
 // func scores4I8(s *float32, q *float32, k *byte, dim int)
-// Requires: AVX, AVX2, FMA3
+// Requires: AVX, AVX2, FMA3, MMX+
 TEXT ·scores4I8(SB), NOSPLIT, $0-32
 	MOVQ  s+0(FP), DI
 	MOVQ  q+8(FP), SI
@@ -1968,6 +1980,7 @@ TEXT ·scores4I8(SB), NOSPLIT, $0-32
 	VPXOR Y7, Y7, Y7
 
 scores4I8_pass0:
+	PREFETCHT0   512(DX)
 	VPMOVSXBD    (DX), Y8
 	VCVTDQ2PS    Y8, Y8
 	VPMOVSXBD    8(DX), Y9
@@ -1984,6 +1997,7 @@ scores4I8_pass0:
 	VBROADCASTSS 12(SI), Y10
 	VFMADD231PS  Y10, Y8, Y6
 	VFMADD231PS  Y10, Y9, Y7
+	PREFETCHT0   576(DX)
 	VPMOVSXBD    64(DX), Y8
 	VCVTDQ2PS    Y8, Y8
 	VPMOVSXBD    72(DX), Y9
@@ -2594,7 +2608,7 @@ weighted1I4_tile2_over:
 	RET
 
 // func scores4I4(s *float32, q *float32, k *byte, dim int)
-// Requires: AVX, AVX2, FMA3
+// Requires: AVX, AVX2, FMA3, MMX+
 TEXT ·scores4I4(SB), NOSPLIT, $0-32
 	MOVQ         s+0(FP), DI
 	MOVL         $0x0000000f, AX
@@ -2614,6 +2628,7 @@ TEXT ·scores4I4(SB), NOSPLIT, $0-32
 	VPXOR        Y7, Y7, Y7
 
 scores4I4_pass0:
+	PREFETCHT0   512(DX)
 	VPMOVZXBD    (DX), Y12
 	VPSRLD       $0x04, Y12, Y8
 	VPAND        Y11, Y12, Y12
