@@ -196,38 +196,6 @@ func CheckRope(x []float32, headDim int, cos, sin []float32) {
 	checkLen(op, "sin", len(sin), headDim/2)
 }
 
-// CheckAttention panics unless the arguments of Ops.Attention fit each other.
-func CheckAttention(out, q []float32, pages []*Page, kvHead, kvHeads, headDim, n int, scratch []float32) {
-	const op = "Attention"
-	if headDim <= 0 {
-		fail(op, "headDim is %d, want a positive number", headDim)
-	}
-	if !(0 <= kvHead && kvHead < kvHeads) {
-		fail(op, "kvHead is %d, want 0..%d", kvHead, kvHeads-1)
-	}
-	if n < 1 {
-		fail(op, "n is %d, want at least one position", n)
-	}
-	checkLen(op, "out", len(out), headDim)
-	checkLen(op, "q", len(q), headDim)
-	need := (n + PageLen - 1) / PageLen
-	if len(pages) < need {
-		fail(op, "%d pages, want at least %d for %d positions", len(pages), need, n)
-	}
-	size := kvHeads * headDim * PageLen
-	for i, p := range pages[:need] {
-		if p == nil {
-			fail(op, "page %d is nil, want a page", i)
-		}
-		if len(p.K) != size || len(p.V) != size {
-			fail(op, "page %d has %d keys and %d values, want %d of each", i, len(p.K), len(p.V), size)
-		}
-	}
-	if len(scratch) < AttentionScratch(headDim) {
-		fail(op, "len(scratch) is %d, want at least %d", len(scratch), AttentionScratch(headDim))
-	}
-}
-
 // CheckGate panics unless the arguments of Ops.Gate fit each other.
 func CheckGate(h, g, u []float32, act Activation) {
 	const op = "Gate"

@@ -58,10 +58,19 @@ type Ops interface {
 	// headDim/2 elements and belong to one position (section 11).
 	Rope(x []float32, headDim int, cos, sin []float32)
 
-	// Attention writes the attention of one query head over positions 0..n-1, n >= 1, of one kv head
-	// (section 12). Page i holds positions i*PageLen to i*PageLen+PageLen-1; there may be more pages than n
-	// needs. scratch has AttentionScratch(headDim) elements and its content is lost.
-	Attention(out, q []float32, pages []*Page, kvHead, kvHeads, headDim, n int, scratch []float32)
+	// StoreKV stores one position's keys and values, [kvHeads][headDim] each, keys already rotated, in the format of
+	// the page (section 12). slot is the position within the page. Calls for different slots of a page may run at
+	// the same time. The error is a *KVRangeError, after which the slot's content is undefined.
+	StoreKV(page *Page, slot int, k, v []float32) error
+
+	// Attention merges chunks lo..hi-1, ascending, into one part for every query of a (section 12). parts is
+	// [a.Rows][a.Heads][AttentionPart(headDim)]. A query that attends to none of the chunks gets an empty part.
+	Attention(parts []float32, a *Queries, lo, hi int)
+
+	// MergeAttention finishes one query: it merges n parts, ascending, of which all but the first hold one chunk or
+	// none, and writes the attention to out, headDim elements (section 12). Part i begins at parts[i*stride]. At
+	// least one part is not empty.
+	MergeAttention(out, parts []float32, stride, n int)
 
 	// Gate writes act(g)*u element by element (section 13); h may be g or u.
 	Gate(h, g, u []float32, act Activation)

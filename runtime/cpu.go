@@ -42,19 +42,19 @@ type row struct {
 
 // buffers hold the activations of one batch. Matrices are [row, width].
 type buffers struct {
-	x, tmp      []float32 // residual stream, output of o and down: [., hidden]
-	normed      []float32 // input of a matrix with float activations
-	shared      []float32 // output of a norm that is followed by norms inside the projections
-	acts        kernels.Acts
-	q, att      []float32 // [., heads x headDim]
-	k, v        []float32 // [., kvHeads x headDim]
-	gate, up    []float32 // [., intermediate]
-	cos, sin    []float32 // [., headDim/2]
-	final       []float32 // rows whose hidden state or logits are wanted: [., hidden]
-	targets     []target
-	logits      []float32 // [., vocab]
-	attnScratch sync.Pool
-	pageTables  map[*sequence][]*kernels.Page
+	x, tmp     []float32 // residual stream, output of o and down: [., hidden]
+	normed     []float32 // input of a matrix with float activations
+	shared     []float32 // output of a norm that is followed by norms inside the projections
+	acts       kernels.Acts
+	q, att     []float32 // [., heads x headDim]
+	k, v       []float32 // [., kvHeads x headDim]
+	gate, up   []float32 // [., intermediate]
+	cos, sin   []float32 // [., headDim/2]
+	final      []float32 // rows whose hidden state or logits are wanted: [., hidden]
+	targets    []target
+	logits     []float32 // [., vocab]
+	attention  attention
+	pageTables map[*sequence][]*kernels.Page
 }
 
 // MaxThreads bounds Options.Threads: more than any machine has cores.
@@ -63,11 +63,9 @@ const MaxThreads = 1024
 // NewCPU returns the engine that computes m on the CPU.
 func NewCPU(m *Model, opt Options) (Engine, error) {
 	c := &m.Config
-	if opt.Context == 0 {
-		opt.Context = c.MaxPositionEmbeddings
-	}
-	if opt.Context < 1 || opt.Context > c.MaxPositionEmbeddings {
-		return nil, fmt.Errorf("context is %d, want 1 to %d, the model's max_position_embeddings", opt.Context, c.MaxPositionEmbeddings)
+	opt, err := opt.withDefaults(c)
+	if err != nil {
+		return nil, err
 	}
 	if opt.Threads < 0 || opt.Threads > MaxThreads {
 		return nil, fmt.Errorf("threads is %d, want 1 to %d, or 0 for all cores", opt.Threads, MaxThreads)
@@ -79,12 +77,9 @@ func NewCPU(m *Model, opt Options) (Engine, error) {
 		opt.Kernels = cpu.New()
 	}
 	e := &cpuEngine{ops: opt.Kernels, model: m, opt: opt, pool: newPool(opt.Threads)}
-	e.cache = cache{layers: c.NumLayers, kvHeads: c.NumKVHeads, headDim: c.HeadDim}
+	e.cache = cache{format: opt.KV, layers: c.NumLayers, kvHeads: c.NumKVHeads, headDim: c.HeadDim, window: opt.Window, sinks: opt.Sinks}
 	e.buf.pageTables = map[*sequence][]*kernels.Page{}
-	e.buf.attnScratch.New = func() any {
-		s := make([]float32, kernels.AttentionScratch(c.HeadDim))
-		return &s
-	}
+	e.prepareAttention()
 	return e, nil
 }
 
@@ -101,8 +96,8 @@ func (e *cpuEngine) Close() error {
 }
 
 func (e *cpuEngine) Plan() MemoryPlan {
-	c := &e.model.Config
-	p := MemoryPlan{Context: e.opt.Context, Loaded: e.model.loaded, PerToken: int64(c.NumLayers) * int64(c.NumKVHeads) * int64(c.HeadDim) * 2 * 4}
+	p := MemoryPlan{Context: e.opt.Context, Loaded: e.model.loaded, PerToken: e.cache.perPosition(),
+		KV: e.opt.KV.String(), Window: e.opt.Window, Sinks: e.opt.Sinks}
 	h := e.model.file.Header()
 	for i := range h.Tensors {
 		if h.Tensors[i].Encoding != format.Trit3 { // those are counted as loaded
@@ -110,8 +105,7 @@ func (e *cpuEngine) Plan() MemoryPlan {
 		}
 		p.Mapped += h.Tensors[i].ScaleLength
 	}
-	pages := (int64(p.Context) + kernels.PageLen - 1) / kernels.PageLen
-	p.Cache = pages * kernels.PageLen * p.PerToken
+	p.Cache = int64(e.cache.greatest(p.Context)) * kernels.PageLen * p.PerToken
 	return p
 }
 
@@ -138,21 +132,36 @@ func (e *cpuEngine) Forward(ctx context.Context, spans []Span) ([]Result, error)
 		results[i].Hidden = make([]float32, sp.Hidden.count(n)*c.HiddenSize)
 	}
 	clear(e.buf.pageTables)
+	if err := e.compute(ctx, spans, results); err != nil {
+		for i := range spans {
+			spans[i].Seq.(*sequence).rollback()
+		}
+		return nil, err
+	}
 	for i := range spans {
-		spans[i].Seq.(*sequence).reserve(spanLen(&spans[i], c.HiddenSize))
+		spans[i].Seq.(*sequence).commit(spanLen(&spans[i], c.HiddenSize))
+	}
+	return results, nil
+}
+
+// compute runs the rows of a call, batch by batch.
+func (e *cpuEngine) compute(ctx context.Context, spans []Span, results []Result) error {
+	for i := range spans {
+		spans[i].Seq.(*sequence).begin()
 	}
 	for lo := 0; lo < len(e.rows); lo += batchLen {
 		if err := ctx.Err(); err != nil {
-			return nil, err
+			return err
 		}
-		if err := e.batch(e.rows[lo:min(lo+batchLen, len(e.rows))], spans, results); err != nil {
-			return nil, err
+		rows := e.rows[lo:min(lo+batchLen, len(e.rows))]
+		for run := range runs(rows) {
+			run[0].seq.extend(run[0].pos, run[0].pos+len(run))
+		}
+		if err := e.batch(rows, spans, results); err != nil {
+			return err
 		}
 	}
-	for i := range spans {
-		spans[i].Seq.(*sequence).len += spanLen(&spans[i], c.HiddenSize)
-	}
-	return results, nil
+	return nil
 }
 
 func spanLen(sp *Span, hidden int) int {
@@ -226,7 +235,7 @@ func (e *cpuEngine) batch(rows []row, spans []Span, results []Result) error {
 		if err := e.place(rows, i, l); err != nil {
 			return in(err)
 		}
-		if err := e.attend(rows, att, q); err != nil {
+		if err := e.attend(rows); err != nil {
 			return in(err)
 		}
 		if err := e.project(att, qDim, l.attnSubNorm, to{tmp, l.o}); err != nil {
@@ -381,38 +390,6 @@ func (e *cpuEngine) residual(x, y []float32, norm *kernels.Norm) error {
 	return e.normRows(x, x, e.model.Config.HiddenSize, norm)
 }
 
-// place normalizes and rotates the queries and keys of a batch and stores keys
-// and values in their pages.
-func (e *cpuEngine) place(rows []row, layer int, l *layer) error {
-	c, b := &e.model.Config, &e.buf
-	dim, half := c.HeadDim, c.HeadDim/2
-	qDim, kvDim := c.NumHeads*dim, c.NumKVHeads*dim
-	for seq := range b.pageTables {
-		b.pageTables[seq] = seq.pages(layer, b.pageTables[seq][:0])
-	}
-	return e.pool.split(len(rows), 1, func(lo, hi int) error {
-		for i := lo; i < hi; i++ {
-			q, k, v := b.q[i*qDim:(i+1)*qDim], b.k[i*kvDim:(i+1)*kvDim], b.v[i*kvDim:(i+1)*kvDim]
-			if l.qNorm != nil {
-				if err := e.normHeads(q, l.qNorm); err != nil {
-					return err
-				}
-			}
-			if l.kNorm != nil {
-				if err := e.normHeads(k, l.kNorm); err != nil {
-					return err
-				}
-			}
-			cos, sin := b.cos[i*half:(i+1)*half], b.sin[i*half:(i+1)*half]
-			e.ops.Rope(q, dim, cos, sin)
-			e.ops.Rope(k, dim, cos, sin)
-			page := b.pageTables[rows[i].seq][rows[i].pos/kernels.PageLen]
-			page.Put(rows[i].pos%kernels.PageLen, k, v, c.NumKVHeads, dim)
-		}
-		return nil
-	})
-}
-
 func (e *cpuEngine) normHeads(x []float32, norm *kernels.Norm) error {
 	dim := e.model.Config.HeadDim
 	for h := 0; h < len(x); h += dim {
@@ -421,21 +398,6 @@ func (e *cpuEngine) normHeads(x []float32, norm *kernels.Norm) error {
 		}
 	}
 	return nil
-}
-
-// attend computes every query head of every row over the positions up to its own.
-func (e *cpuEngine) attend(rows []row, att, q []float32) error {
-	c, b := &e.model.Config, &e.buf
-	dim, shared := c.HeadDim, c.NumHeads/c.NumKVHeads
-	return e.pool.split(len(rows)*c.NumHeads, 1, func(lo, hi int) error {
-		scratch := b.attnScratch.Get().(*[]float32)
-		defer b.attnScratch.Put(scratch)
-		for i := lo; i < hi; i++ {
-			r, head := rows[i/c.NumHeads], i%c.NumHeads
-			e.ops.Attention(att[i*dim:(i+1)*dim], q[i*dim:(i+1)*dim], b.pageTables[r.seq], head/shared, c.NumKVHeads, dim, r.pos+1, *scratch)
-		}
-		return nil
-	})
 }
 
 // finish computes the hidden states and logits that the spans want.

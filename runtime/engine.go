@@ -3,8 +3,10 @@ package runtime
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/tritter-ai/tritter/kernels"
+	"github.com/tritter-ai/tritter/model"
 )
 
 // Engine computes a model. All engines give the same bits. An Engine is safe for
@@ -34,8 +36,12 @@ type Engine interface {
 type Sequence interface {
 	// Len returns the number of positions held.
 	Len() int
-	// Truncate drops the positions from n on.
+	// Truncate drops the positions from n on. n is 0, or at least Oldest.
 	Truncate(n int)
+	// Oldest returns the least length, other than 0, that Truncate accepts: 0 unless
+	// a window has let go of positions. It is never far behind Len then: a window
+	// keeps what the next positions attend to.
+	Oldest() int
 	// Fork returns a second sequence of the same content. Pages are shared until
 	// one of the two writes to them.
 	Fork() Sequence
@@ -105,20 +111,73 @@ const (
 type MemoryPlan struct {
 	Mapped   int64 `json:"mapped"`    // weights used from the file in place
 	Loaded   int64 `json:"loaded"`    // weights unpacked into memory
-	Cache    int64 `json:"cache"`     // key-value cache of one sequence of Context positions
+	Cache    int64 `json:"cache"`     // key-value cache of one sequence of Context positions, under a window of those it keeps
 	PerToken int64 `json:"per_token"` // key-value cache of one position
-	Context  int   `json:"context"`   // positions that a sequence may hold
+	Context  int   `json:"context"`   // positions that a sequence may have
+
+	KV     string `json:"kv"`               // format of the cache: "f32"
+	Window int    `json:"window,omitempty"` // positions of the sliding window, 0 without one
+	Sinks  int    `json:"sinks,omitempty"`  // positions attended to beside it
 }
 
 // Options configure an engine.
 type Options struct {
-	Context int // greatest length of a sequence; 0 is the model's max_position_embeddings
+	// Context is the greatest length of a sequence. 0 is the greatest there is: the
+	// model's max_position_embeddings, or MaxPositions with a window.
+	Context int
 	Threads int // goroutines that compute; 0 is GOMAXPROCS
 	Device  int // number of the CUDA device, for NewCUDA
+
+	KV kernels.KVFormat // how keys and values are stored; 0 is f32
+
+	// Window > 0 makes each position attend to the last Window positions, itself
+	// included, and to the first Sinks ones, and nothing else: the cache stays as
+	// large as those, however long a sequence grows (Xiao, Tian, Chen, Han and Lewis,
+	// Efficient Streaming Language Models with Attention Sinks, 2023). Sinks + Window
+	// is at most max_position_embeddings.
+	Window, Sinks int
 
 	// Kernels computes; nil is the fastest implementation of this machine. All
 	// give the same bits (kernels/cpu lists them).
 	Kernels kernels.Ops
+}
+
+// The window that long texts usually have.
+const (
+	DefaultWindow = 4096
+	DefaultSinks  = 4
+)
+
+// MaxPositions bounds the length of every sequence: rotary angles are defined below
+// it.
+const MaxPositions = 1 << 24
+
+// withDefaults fills in what is 0 and reports what does not fit the model.
+func (o Options) withDefaults(c *model.Config) (Options, error) {
+	if o.KV == 0 {
+		o.KV = kernels.KVF32
+	}
+	if !slices.Contains(kernels.KVFormats, o.KV) {
+		return o, fmt.Errorf("KV format is %d, want KVF32, KVF16, KVInt8 or KVInt4", o.KV)
+	}
+	limit, what := c.MaxPositionEmbeddings, "the model's max_position_embeddings"
+	switch {
+	case o.Window < 0 || o.Sinks < 0:
+		return o, fmt.Errorf("window is %d with %d sinks, want 0 or more of both", o.Window, o.Sinks)
+	case o.Window == 0 && o.Sinks > 0:
+		return o, fmt.Errorf("sinks is %d without a window; set a window, or no sinks", o.Sinks)
+	case o.Sinks > limit || o.Window > limit-o.Sinks:
+		return o, fmt.Errorf("a window of %d and %d sinks are %d positions, want at most %d, %s", o.Window, o.Sinks, o.Window+o.Sinks, limit, what)
+	case o.Window > 0:
+		limit, what = MaxPositions, "the greatest position there is"
+	}
+	if o.Context == 0 {
+		o.Context = limit
+	}
+	if o.Context < 1 || o.Context > limit {
+		return o, fmt.Errorf("context is %d, want 1 to %d, %s", o.Context, limit, what)
+	}
+	return o, nil
 }
 
 // ContextError reports a sequence that would grow past the engine's context.
@@ -127,5 +186,5 @@ type ContextError struct {
 }
 
 func (e *ContextError) Error() string {
-	return fmt.Sprintf("%d positions and %d more do not fit in a context of %d; shorten the prompt or raise --context (at most the model's max_position_embeddings)", e.Len, e.Add, e.Context)
+	return fmt.Sprintf("%d positions and %d more do not fit in a context of %d; shorten the prompt, raise --context (at most the model's max_position_embeddings) or use a sliding window (--window)", e.Len, e.Add, e.Context)
 }

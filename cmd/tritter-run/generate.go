@@ -136,8 +136,12 @@ func (c *generateCommand) summary(e runtime.Engine, s runtime.TextStats, seed ui
 		s.NewTokens, rate(s.NewTokens-1, s.Decode.Seconds()), s.Finish, seed, e.Name())
 	if c.Stats {
 		p := e.Plan()
-		fmt.Fprintf(os.Stderr, "memory: weights %s from the file, %s unpacked; cache %s for %d positions (%s each)\n",
-			cli.Bytes(p.Mapped), cli.Bytes(p.Loaded), cli.Bytes(p.Cache), p.Context, cli.Bytes(p.PerToken))
+		window := ""
+		if p.Window > 0 {
+			window = fmt.Sprintf(", window %d and %d sinks", p.Window, p.Sinks)
+		}
+		fmt.Fprintf(os.Stderr, "memory: weights %s from the file, %s unpacked; %s cache %s for %d positions (%s each)%s\n",
+			cli.Bytes(p.Mapped), cli.Bytes(p.Loaded), p.KV, cli.Bytes(p.Cache), p.Context, cli.Bytes(p.PerToken), window)
 	}
 }
 

@@ -21,6 +21,7 @@ func main() {
 	norms()
 	elementwise()
 	attention()
+	storage()
 	ternaryGEMV512()
 	ternaryGEMM512()
 	ternaryGEMMAMX()
