@@ -19,6 +19,10 @@ type Engine interface {
 	// Forward appends the positions of each span to its sequence and returns one
 	// Result a span. On an error no sequence has changed.
 	Forward(ctx context.Context, spans []Span) ([]Result, error)
+	// ForwardInto is Forward with results of an earlier call, or nil, whose memory
+	// is used again where it suffices: a loop that gives back what it was given
+	// allocates nothing. After an error the content of results is lost.
+	ForwardInto(ctx context.Context, spans []Span, results []Result) ([]Result, error)
 	// Generate runs the requests together, one token each a step, and calls yield
 	// for every new token as it is sampled; yield false ends that request. It
 	// returns one Finish a request.

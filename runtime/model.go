@@ -21,15 +21,20 @@ type Model struct {
 	Config     model.Config
 	Generation model.Generation // zero when the file has no such section
 
-	file   *format.File
-	embed  kernels.Dense
-	head   Linear
-	norm   *kernels.Norm
-	layers []layer
+	file *format.File
+	weights
 	rope   *ref.Rope
 	loaded int64 // bytes of matrices that had to be unpacked into memory
 
 	tokenizer func() (*tokenizer.Tokenizer, error)
+}
+
+// weights are all tensors of a model.
+type weights struct {
+	embed  kernels.Dense
+	head   Linear // Dense is &embed where the head is tied
+	norm   *kernels.Norm
+	layers []layer
 }
 
 // layer holds one block. A norm that the architecture does not have is nil.
@@ -175,7 +180,8 @@ func LoadModel(f *format.File) (*Model, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &Model{Config: *c, Generation: *g, file: f, layers: make([]layer, c.NumLayers)}
+	m := &Model{Config: *c, Generation: *g, file: f}
+	m.layers = make([]layer, c.NumLayers)
 	m.tokenizer = sync.OnceValues(func() (*tokenizer.Tokenizer, error) { return ReadTokenizer(f, c.VocabSize) })
 	if m.rope, err = ref.NewRope(ropeSpec(&c.Rope), c.HeadDim); err != nil {
 		return nil, configError("section config", err)
