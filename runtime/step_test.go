@@ -35,6 +35,9 @@ var wide = synth.Shape{Class: "BitNetForCausalLM", Hidden: 2560, Layers: 2, Head
 // sum, every implementation, number of threads and way to split the tokens gives
 // the logits of the reference.
 func TestWideModel(t *testing.T) {
+	if runtime.RaceEnabled {
+		t.Skip("minutes under the race detector, which TestLogitsDoNotDependOnSplitting serves")
+	}
 	m := synthetic(t, wide, format.BF16)
 	tokens := ids(11, wide.Vocab, 3)
 	run := func(e runtime.Engine, lengths ...int) (logits []float32) {
@@ -91,6 +94,9 @@ func steps(t testing.TB, e runtime.Engine, n int) func() {
 // TestStepsAllocateNothing: the decode of a token, alone or in a batch, with one
 // thread or several, allocates nothing.
 func TestStepsAllocateNothing(t *testing.T) {
+	if runtime.RaceEnabled {
+		t.Skip("sync.Pool allocates under the race detector")
+	}
 	shape := synth.Shape{Class: "BitNetForCausalLM", Hidden: 256, Layers: 2, Heads: 4, KVHeads: 2, Intermediate: 512, Vocab: 96, Context: 64, Tied: true}
 	for _, head := range []format.Encoding{format.BF16, format.Int8} {
 		m := synthetic(t, shape, head)
