@@ -103,6 +103,7 @@ const (
 	FinishLength  Finish = "length"  // MaxNewTokens were generated
 	FinishStopped Finish = "stop"    // yield returned false
 	FinishContext Finish = "context" // the context is full
+	FinishError   Finish = "error"   // the request failed (Batch)
 )
 
 // MemoryPlan is an account of memory in bytes.

@@ -28,6 +28,11 @@ func synthetic(t testing.TB, s synth.Shape, head format.Encoding) *runtime.Model
 	return m
 }
 
+// small has sizes that every kernel likes.
+var small = synth.Shape{Class: "BitNetForCausalLM", Hidden: 256, Layers: 2, Heads: 4, KVHeads: 2, Intermediate: 512, Vocab: 96, Context: 2048, Tied: true}
+
+const bf16 = format.BF16
+
 // wide is two layers of the width of bitnet-b1.58-2B-4T.
 var wide = synth.Shape{Class: "BitNetForCausalLM", Hidden: 2560, Layers: 2, Heads: 20, KVHeads: 5, Intermediate: 6912, Vocab: 160, Context: 64, Tied: true}
 
@@ -97,9 +102,8 @@ func TestStepsAllocateNothing(t *testing.T) {
 	if runtime.RaceEnabled {
 		t.Skip("sync.Pool allocates under the race detector")
 	}
-	shape := synth.Shape{Class: "BitNetForCausalLM", Hidden: 256, Layers: 2, Heads: 4, KVHeads: 2, Intermediate: 512, Vocab: 96, Context: 64, Tied: true}
 	for _, head := range []format.Encoding{format.BF16, format.Int8} {
-		m := synthetic(t, shape, head)
+		m := synthetic(t, small, head)
 		for _, threads := range []int{1, 2} {
 			for _, n := range []int{1, 3} {
 				step := steps(t, engine(t, m, runtime.Options{Threads: threads}), n)
