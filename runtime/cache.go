@@ -19,6 +19,7 @@ type cache struct {
 	mu                       sync.Mutex
 	layers, kvHeads, headDim int
 	free                     []*block
+	made                     int // blocks that exist, free or not
 }
 
 func (c *cache) alloc() *block {
@@ -28,6 +29,7 @@ func (c *cache) alloc() *block {
 		b.refs = 1
 		return b
 	}
+	c.made++
 	b := &block{refs: 1, pages: make([]*kernels.Page, c.layers)}
 	for i := range b.pages {
 		b.pages[i] = kernels.NewPage(c.kvHeads, c.headDim)

@@ -7,7 +7,6 @@ import (
 	goruntime "runtime"
 	"sync"
 
-	"github.com/tritter-ai/tritter/format"
 	"github.com/tritter-ai/tritter/kernels"
 	"github.com/tritter-ai/tritter/kernels/cpu"
 	"github.com/tritter-ai/tritter/model"
@@ -28,6 +27,10 @@ type cpuEngine struct {
 	weights    *weights
 	opt        Options
 	plan       MemoryPlan
+	tracker    *MemoryTracker
+	planned    int    // blocks of the cache that the tracker knows of
+	huge       *huge  // where the weights are, or nil
+	stop       func() // ends the prefault
 	activation kernels.Activation
 	cache      cache
 	pool       *pool
@@ -94,30 +97,63 @@ type parts struct {
 // MaxThreads bounds Options.Threads: more than any machine has cores.
 const MaxThreads = 1024
 
-// NewCPU returns the engine that computes m on the CPU.
-func NewCPU(m *Model, opt Options) (Engine, error) {
-	c := &m.Config
+// complete fills in what opt leaves open and reports what is out of range.
+func (opt *Options) complete(c *model.Config) error {
 	if opt.Context == 0 {
 		opt.Context = c.MaxPositionEmbeddings
 	}
 	if opt.Context < 1 || opt.Context > c.MaxPositionEmbeddings {
-		return nil, fmt.Errorf("context is %d, want 1 to %d, the model's max_position_embeddings", opt.Context, c.MaxPositionEmbeddings)
+		return fmt.Errorf("context is %d, want 1 to %d, the model's max_position_embeddings", opt.Context, c.MaxPositionEmbeddings)
 	}
 	if opt.Threads < 0 || opt.Threads > MaxThreads {
-		return nil, fmt.Errorf("threads is %d, want 1 to %d, or 0 for all cores", opt.Threads, MaxThreads)
+		return fmt.Errorf("threads is %d, want 1 to %d, or 0 for all cores", opt.Threads, MaxThreads)
 	}
-	if n := goruntime.GOMAXPROCS(0); opt.Threads == 0 {
-		opt.Threads = n
+	if opt.Threads == 0 {
+		opt.Threads = goruntime.GOMAXPROCS(0)
+	}
+	if opt.Load == "" {
+		opt.Load = LoadMmap
+	}
+	if opt.Load != LoadMmap && opt.Load != LoadHuge {
+		return fmt.Errorf("load is %q, want %q or %q", opt.Load, LoadMmap, LoadHuge)
 	}
 	if opt.Kernels == nil {
 		opt.Kernels = cpu.New()
 	}
-	e := &cpuEngine{ops: opt.Kernels, model: m, opt: opt, weights: &m.weights, activation: activations[c.Activation], used: map[*sequence]bool{}, pool: newPool(opt.Threads)}
+	return nil
+}
+
+// NewCPU returns the engine that computes m on the CPU. It takes the memory of a
+// sequence of opt.Context positions into account: a *MemoryError says that this
+// machine cannot hold it.
+func NewCPU(m *Model, opt Options) (Engine, error) {
+	c := &m.Config
+	if err := opt.complete(c); err != nil {
+		return nil, err
+	}
+	e := &cpuEngine{ops: opt.Kernels, model: m, opt: opt, weights: &m.weights, activation: activations[c.Activation], used: map[*sequence]bool{}}
+	e.plan = newPlan(c, m.file.Header(), &opt)
+	e.tracker = hostTracker()
+	if err := e.plan.reserve(e.tracker, e.plan.Total()-m.loaded); err != nil {
+		return nil, err
+	}
 	e.cache = cache{layers: c.NumLayers, kvHeads: c.NumKVHeads, headDim: c.HeadDim}
+	e.planned = int(e.plan.Cache / (e.plan.PerToken * kernels.PageLen))
 	e.parts = parts{compute: e.compute, start: e.startPart, prepare: e.preparePart, linear: e.linearPart, gate: e.gatePart, place: e.placePart, attend: e.attendPart, head: e.headPart}
 	e.buf.attnScratch.New = func() any {
 		s := make([]float32, kernels.AttentionScratch(c.HeadDim))
 		return &s
+	}
+	e.pool = newPool(opt.Threads)
+	if opt.Load == LoadHuge {
+		if err := e.copyWeights(); err != nil {
+			e.pool.close()
+			return nil, err
+		}
+	}
+	e.stop = func() {}
+	if opt.Prefault && e.plan.Load == LoadMmap {
+		e.stop = prefault(m)
 	}
 	return e, nil
 }
@@ -126,28 +162,21 @@ func (e *cpuEngine) Name() string          { return "cpu/" + e.ops.Name() }
 func (e *cpuEngine) Model() *Model         { return e.model }
 func (e *cpuEngine) NewSequence() Sequence { return &sequence{cache: &e.cache} }
 
+func (e *cpuEngine) Plan() MemoryPlan { return e.plan }
+
 func (e *cpuEngine) Close() error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if !e.closed {
-		e.closed = true
-		e.pool.close()
+	if e.closed {
+		return nil
+	}
+	e.closed = true
+	e.stop()
+	e.pool.close()
+	if e.huge != nil {
+		return e.huge.free()
 	}
 	return nil
-}
-
-func (e *cpuEngine) Plan() MemoryPlan {
-	c := &e.model.Config
-	p := MemoryPlan{Context: e.opt.Context, Loaded: e.model.loaded, PerToken: int64(c.NumLayers) * int64(c.NumKVHeads) * int64(c.HeadDim) * 2 * 4}
-	h := e.model.file.Header()
-	for i := range h.Tensors {
-		if h.Tensors[i].Encoding != format.Trit3 { // those are counted as loaded
-			p.Mapped += h.Tensors[i].Length + h.Tensors[i].ScaleLength
-		}
-	}
-	pages := (int64(p.Context) + kernels.PageLen - 1) / kernels.PageLen
-	p.Cache = pages * kernels.PageLen * p.PerToken
-	return p
 }
 
 func (e *cpuEngine) Forward(ctx context.Context, spans []Span) ([]Result, error) {
@@ -180,6 +209,9 @@ func (e *cpuEngine) ForwardInto(ctx context.Context, spans []Span, results []Res
 		grow(&results[i].Logits, sp.Logits.count(n)*c.VocabSize)
 		grow(&results[i].Hidden, sp.Hidden.count(n)*c.HiddenSize)
 	}
+	if err := e.admit(spans); err != nil {
+		return nil, err
+	}
 	for i := range spans {
 		spans[i].Seq.(*sequence).reserve(spanLen(&spans[i], c.HiddenSize))
 	}
@@ -196,6 +228,29 @@ func (e *cpuEngine) ForwardInto(ctx context.Context, spans []Span, results []Res
 		spans[i].Seq.(*sequence).len += spanLen(&spans[i], c.HiddenSize)
 	}
 	return results, nil
+}
+
+// admit takes the cache that spans need into account. The first sequence's is part
+// of the plan.
+func (e *cpuEngine) admit(spans []Span) error {
+	e.cache.mu.Lock()
+	defer e.cache.mu.Unlock()
+	short := -len(e.cache.free)
+	for i := range spans {
+		seq := spans[i].Seq.(*sequence)
+		blocks := (seq.len + spanLen(&spans[i], e.model.Config.HiddenSize) + kernels.PageLen - 1) / kernels.PageLen
+		short += max(blocks-len(seq.blocks), 0)
+		if n := len(seq.blocks); n > 0 && seq.blocks[n-1].refs > 1 {
+			short++ // a copy, to write to
+		}
+	}
+	if more := e.cache.made + max(short, 0) - e.planned; more > 0 {
+		if err := e.tracker.Reserve("key-value cache of several sequences", int64(more)*kernels.PageLen*e.plan.PerToken, "run fewer sequences at once, use shorter ones, or a smaller cache format (--kv int8)"); err != nil {
+			return err
+		}
+		e.planned += more
+	}
+	return nil
 }
 
 // compute computes the rows, a batch at a time.

@@ -108,17 +108,40 @@ const (
 
 // MemoryPlan is an account of memory in bytes.
 type MemoryPlan struct {
-	Mapped   int64 `json:"mapped"`    // weights used from the file in place
-	Loaded   int64 `json:"loaded"`    // weights unpacked into memory
-	Cache    int64 `json:"cache"`     // key-value cache of one sequence of Context positions
-	PerToken int64 `json:"per_token"` // key-value cache of one position
-	Context  int   `json:"context"`   // positions that a sequence may hold
+	Mapped      int64  `json:"mapped"`         // weights used from the file in place
+	Loaded      int64  `json:"loaded"`         // weights unpacked or copied into memory
+	Cache       int64  `json:"cache"`          // key-value cache of one sequence of Context positions
+	Activations int64  `json:"activations"`    // buffers of a step
+	PerToken    int64  `json:"per_token"`      // key-value cache of one position
+	Context     int    `json:"context"`        // positions that a sequence may hold
+	Load        Load   `json:"load"`           // how the weights are held
+	Huge        int64  `json:"huge,omitempty"` // of Loaded, in 2 MiB pages
+	Note        string `json:"note,omitempty"` // what could not be had as asked for
 }
+
+// Total is all that the engine uses.
+func (p *MemoryPlan) Total() int64 { return p.Mapped + p.Loaded + p.Cache + p.Activations }
+
+// Load says how an engine on the CPU holds weights.
+type Load string
+
+// The ways to hold weights.
+const (
+	LoadMmap Load = "mmap" // in place, in the map of the file: ready at once, shared between processes
+	LoadHuge Load = "huge" // copied into pages of 2 MiB, which memory reads a quarter faster; Linux only
+)
 
 // Options configure an engine.
 type Options struct {
 	Context int // greatest length of a sequence; 0 is the model's max_position_embeddings
 	Threads int // goroutines that compute; 0 is GOMAXPROCS
+
+	// Load is how weights are held; "" is LoadMmap. Where huge pages cannot be had,
+	// the plan's Note says so. A file that is not mapped is used where it is.
+	Load Load
+	// Prefault has mapped weights paged in, in the background, instead of when they
+	// are first read.
+	Prefault bool
 
 	// Kernels computes; nil is the fastest implementation of this machine. All
 	// give the same bits (kernels/cpu lists them).
