@@ -36,10 +36,11 @@ func (c *generateCommand) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	m, err := c.modelFlags.open(ctx)
+	m, err := c.modelFlags.open(ctx, c.engineFlags.fits)
 	if err != nil {
 		return err
 	}
+	go m.Tokenizer() // parsed while the engine gets ready
 	e, err := c.engineFlags.open(m)
 	if err != nil {
 		return err
@@ -119,8 +120,11 @@ func (c *generateCommand) summary(e runtime.Engine, s runtime.TextStats, seed ui
 		s.NewTokens, rate(s.NewTokens-1, s.Decode.Seconds()), s.Finish, seed, e.Name())
 	if c.Stats {
 		p := e.Plan()
-		fmt.Fprintf(os.Stderr, "memory: weights %s from the file, %s unpacked; cache %s for %d positions (%s each)\n",
-			cli.Bytes(p.Mapped), cli.Bytes(p.Loaded), cli.Bytes(p.Cache), p.Context, cli.Bytes(p.PerToken))
+		fmt.Fprintf(os.Stderr, "memory: weights %s from the file, %s unpacked or copied (%s in huge pages); cache %s for %d positions (%s each); activations %s\n",
+			cli.Bytes(p.Mapped), cli.Bytes(p.Loaded), cli.Bytes(p.Huge), cli.Bytes(p.Cache), p.Context, cli.Bytes(p.PerToken), cli.Bytes(p.Activations))
+	}
+	if note := e.Plan().Note; note != "" {
+		fmt.Fprintln(os.Stderr, note)
 	}
 }
 

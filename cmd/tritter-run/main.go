@@ -7,10 +7,12 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 
 	"github.com/tritter-ai/tritter/demo"
 	"github.com/tritter-ai/tritter/format"
 	"github.com/tritter-ai/tritter/internal/cli"
+	"github.com/tritter-ai/tritter/kernels/cpu"
 	"github.com/tritter-ai/tritter/runtime"
 	"github.com/tritter-ai/tritter/tokenizer"
 )
@@ -88,11 +90,17 @@ func named(path string, err error) error {
 	return fmt.Errorf("%s: %w", path, err)
 }
 
-// open loads the model. Closing the file is left to the end of the process.
-func (m *modelFlags) open(ctx context.Context) (*runtime.Model, error) {
+// open loads the model, unless one of the checks refuses its file first. Closing
+// the file is left to the end of the process.
+func (m *modelFlags) open(ctx context.Context, checks ...func(*format.File) error) (*runtime.Model, error) {
 	f, err := openFile(ctx, m.Model, m.Check)
 	if err != nil {
 		return nil, err
+	}
+	for _, check := range checks {
+		if err := check(f); err != nil {
+			return nil, named(m.Model, err)
+		}
 	}
 	loaded, err := runtime.LoadModel(f)
 	if err != nil {
@@ -131,16 +139,49 @@ type engineFlags struct {
 	Context int    `help:"Positions a sequence may hold (default: the model's maximum)." placeholder:"N"`
 	Threads int    `help:"Goroutines that compute (default: all cores). Does not change the result." placeholder:"N"`
 	Device  string `help:"auto, cpu or cuda." enum:"auto,cpu,cuda" default:"auto"`
+	Load    string `help:"How the CPU holds weights: mmap uses the file in place, huge copies it into 2 MiB pages (Linux)." enum:"mmap,huge" default:"mmap"`
+	Kernels string `help:"CPU implementation: ref, avx2 ... (default: the fastest of this machine). Does not change the result." placeholder:"NAME"`
+}
+
+// options turns the flags into options of an engine.
+func (e *engineFlags) options() (runtime.Options, error) {
+	opt := runtime.Options{Context: e.Context, Threads: e.Threads, Load: runtime.Load(e.Load), Prefault: true}
+	if e.Context < 0 || e.Threads < 0 {
+		return opt, cli.Usage("--context and --threads want at least 1, got %d and %d", e.Context, e.Threads)
+	}
+	if e.Kernels != "" {
+		var names []string
+		for _, ops := range cpu.Implementations() {
+			names = append(names, ops.Name())
+			if ops.Name() == e.Kernels {
+				opt.Kernels = ops
+			}
+		}
+		if opt.Kernels == nil {
+			return opt, cli.Usage("--kernels %s: this machine has %s", e.Kernels, strings.Join(names, ", "))
+		}
+	}
+	return opt, nil
+}
+
+// fits refuses a file that this machine cannot hold, before it is loaded.
+func (e *engineFlags) fits(f *format.File) error {
+	opt, err := e.options()
+	if err != nil {
+		return err
+	}
+	return runtime.CheckMemory(f, opt)
 }
 
 func (e *engineFlags) open(m *runtime.Model) (runtime.Engine, error) {
-	if e.Context < 0 || e.Threads < 0 {
-		return nil, cli.Usage("--context and --threads want at least 1, got %d and %d", e.Context, e.Threads)
+	opt, err := e.options()
+	if err != nil {
+		return nil, err
 	}
 	if e.Device == "cuda" {
 		return nil, errors.New("--device cuda: this build has no CUDA engine; use --device cpu")
 	}
-	return runtime.NewCPU(m, runtime.Options{Context: e.Context, Threads: e.Threads})
+	return runtime.NewCPU(m, opt)
 }
 
 // promptFlags say how text becomes ids.
