@@ -46,7 +46,8 @@ func (e *cpuEngine) copyWeights() error {
 	})
 	h, err := allocHuge(size)
 	if err != nil {
-		e.plan.Load = LoadMmap
+		e.opt.Load = LoadMmap
+		e.plan = newPlan(&e.model.Config, e.model.file.Header(), &e.opt)
 		e.plan.Note = fmt.Sprintf("huge pages: %v; the weights stay in the file's map", err)
 		return nil
 	}
