@@ -99,6 +99,9 @@ func (m *modelFlags) open(ctx context.Context, checks ...func(*format.File) erro
 	}
 	for _, check := range checks {
 		if err := check(f); err != nil {
+			if exit := new(cli.Exit); errors.As(err, &exit) {
+				return nil, err // about the flags, not the file
+			}
 			return nil, named(m.Model, err)
 		}
 	}
@@ -136,16 +139,17 @@ func readTokenizer(path string) (*tokenizer.Tokenizer, error) {
 
 // engineFlags choose and configure an engine.
 type engineFlags struct {
-	Context int    `help:"Positions a sequence may hold (default: the model's maximum)." placeholder:"N"`
-	Threads int    `help:"Goroutines that compute (default: all cores). Does not change the result." placeholder:"N"`
-	Device  string `help:"auto, cpu or cuda." enum:"auto,cpu,cuda" default:"auto"`
-	Load    string `help:"How the CPU holds weights: mmap uses the file in place, huge copies it into 2 MiB pages (Linux)." enum:"mmap,huge" default:"mmap"`
-	Kernels string `help:"CPU implementation: ref, avx2 ... (default: the fastest of this machine). Does not change the result." placeholder:"NAME"`
+	Context  int    `help:"Positions a sequence may hold (default: the model's maximum)." placeholder:"N"`
+	Threads  int    `help:"Goroutines that compute (default: all cores). Does not change the result." placeholder:"N"`
+	Device   string `help:"auto, cpu or cuda." enum:"auto,cpu,cuda" default:"auto"`
+	Load     string `help:"How the CPU holds weights: mmap uses the file in place, huge copies it into 2 MiB pages (Linux)." enum:"mmap,huge" default:"mmap"`
+	Prefault bool   `help:"Page the file's weights in while the program starts: for a file that is not in the page cache."`
+	Kernels  string `help:"CPU implementation: ref, avx2 ... (default: the fastest of this machine). Does not change the result." placeholder:"NAME"`
 }
 
 // options turns the flags into options of an engine.
 func (e *engineFlags) options() (runtime.Options, error) {
-	opt := runtime.Options{Context: e.Context, Threads: e.Threads, Load: runtime.Load(e.Load), Prefault: true}
+	opt := runtime.Options{Context: e.Context, Threads: e.Threads, Load: runtime.Load(e.Load), Prefault: e.Prefault}
 	if e.Context < 0 || e.Threads < 0 {
 		return opt, cli.Usage("--context and --threads want at least 1, got %d and %d", e.Context, e.Threads)
 	}
