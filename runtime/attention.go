@@ -1,7 +1,6 @@
 package runtime
 
 import (
-	"iter"
 	"sync"
 
 	"github.com/tritter-ai/tritter/kernels"
@@ -24,8 +23,7 @@ type attention struct {
 	// Sinks + Window - 1.
 	sinkCos, sinkSin []float32
 
-	scratch     sync.Pool // of *attentionScratch
-	run, finish func(lo, hi int) error
+	scratch sync.Pool // of *attentionScratch
 }
 
 // attentionTask is a block of queries: rows first..first+rows-1 of the batch, the
@@ -44,27 +42,18 @@ type attentionScratch struct {
 	parts   []float32
 }
 
-// runs cuts rows where the sequence changes: what is left are consecutive
-// positions.
-func runs(rows []row) iter.Seq[[]row] {
-	return func(yield func([]row) bool) {
-		for len(rows) > 0 {
-			n := 1
-			for n < len(rows) && rows[n].seq == rows[0].seq {
-				n++
-			}
-			if !yield(rows[:n]) {
-				return
-			}
-			rows = rows[n:]
-		}
+// firstRun returns the rows of the first sequence: consecutive positions.
+func firstRun(rows []row) []row {
+	n := 1
+	for n < len(rows) && rows[n].seq == rows[0].seq {
+		n++
 	}
+	return rows[:n]
 }
 
 func (e *cpuEngine) prepareAttention() {
 	a, c := &e.buf.attention, &e.model.Config
 	a.scratch.New = func() any { return new(attentionScratch) }
-	a.run, a.finish = e.attendTasks, e.attendMerge
 	if e.opt.Window > 0 {
 		a.sinkCos, a.sinkSin = make([]float32, c.HeadDim/2), make([]float32, c.HeadDim/2)
 		e.model.rope.At(e.opt.Sinks+e.opt.Window-1, a.sinkCos, a.sinkSin)
@@ -73,49 +62,53 @@ func (e *cpuEngine) prepareAttention() {
 
 // place normalizes and rotates the queries and keys of a batch and stores keys
 // and values in their pages.
-func (e *cpuEngine) place(rows []row, layer int, l *layer) error {
-	c, b := &e.model.Config, &e.buf
-	dim, half := c.HeadDim, c.HeadDim/2
-	qDim, kvDim := c.NumHeads*dim, c.NumKVHeads*dim
-	for seq := range b.pageTables {
-		b.pageTables[seq] = seq.pages(layer, b.pageTables[seq][:0])
+func (e *cpuEngine) place() error {
+	b, rows := &e.buf, e.step.rows
+	for rest := rows; len(rest) > 0; {
+		run := firstRun(rest)
+		b.pageTables[run[0].span] = run[0].seq.pages(e.step.layer, b.pageTables[run[0].span][:0])
+		rest = rest[len(run):]
 	}
 	if e.opt.Window > 0 {
-		grow(&b.attention.sinkQ, len(rows)*qDim)
+		grow(&b.attention.sinkQ, len(rows)*e.model.Config.NumHeads*e.model.Config.HeadDim)
 	}
-	return e.pool.split(len(rows), 1, func(lo, hi int) error {
-		for i := lo; i < hi; i++ {
-			q, k, v := b.q[i*qDim:(i+1)*qDim], b.k[i*kvDim:(i+1)*kvDim], b.v[i*kvDim:(i+1)*kvDim]
-			if l.qNorm != nil {
-				if err := e.normHeads(q, l.qNorm); err != nil {
-					return err
-				}
-			}
-			if l.kNorm != nil {
-				if err := e.normHeads(k, l.kNorm); err != nil {
-					return err
-				}
-			}
-			cos, sin := b.cos[i*half:(i+1)*half], b.sin[i*half:(i+1)*half]
-			if e.opt.Window > 0 {
-				sinkQ := b.attention.sinkQ[i*qDim : (i+1)*qDim]
-				copy(sinkQ, q)
-				if rows[i].pos < e.opt.Sinks+e.opt.Window {
-					e.ops.Rope(sinkQ, dim, cos, sin)
-				} else {
-					e.ops.Rope(sinkQ, dim, b.attention.sinkCos, b.attention.sinkSin)
-				}
-			}
-			e.ops.Rope(q, dim, cos, sin)
-			e.ops.Rope(k, dim, cos, sin)
-			seq, pos := rows[i].seq, rows[i].pos
-			page := b.pageTables[seq][seq.index(pos/kernels.PageLen)]
-			if err := e.ops.StoreKV(page, pos%kernels.PageLen, k, v); err != nil {
+	return e.pool.split(len(rows), 1, e.parts.place)
+}
+
+func (e *cpuEngine) placePart(lo, hi int) error {
+	c, b, l := &e.model.Config, &e.buf, &e.weights.layers[e.step.layer]
+	dim, half := c.HeadDim, c.HeadDim/2
+	qDim, kvDim := c.NumHeads*dim, c.NumKVHeads*dim
+	for i := lo; i < hi; i++ {
+		q, k, v := b.q[i*qDim:(i+1)*qDim], b.k[i*kvDim:(i+1)*kvDim], b.v[i*kvDim:(i+1)*kvDim]
+		if l.qNorm != nil {
+			if err := e.normHeads(q, l.qNorm); err != nil {
 				return err
 			}
 		}
-		return nil
-	})
+		if l.kNorm != nil {
+			if err := e.normHeads(k, l.kNorm); err != nil {
+				return err
+			}
+		}
+		r, cos, sin := e.step.rows[i], b.cos[i*half:(i+1)*half], b.sin[i*half:(i+1)*half]
+		if e.opt.Window > 0 {
+			sinkQ := b.attention.sinkQ[i*qDim : (i+1)*qDim]
+			copy(sinkQ, q)
+			if r.pos < e.opt.Sinks+e.opt.Window {
+				e.ops.Rope(sinkQ, dim, cos, sin)
+			} else {
+				e.ops.Rope(sinkQ, dim, b.attention.sinkCos, b.attention.sinkSin)
+			}
+		}
+		e.ops.Rope(q, dim, cos, sin)
+		e.ops.Rope(k, dim, cos, sin)
+		page := b.pageTables[r.span][r.seq.index(r.pos/kernels.PageLen)]
+		if err := e.ops.StoreKV(page, r.pos%kernels.PageLen, k, v); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // attendQueries is how many queries of one kv head a task computes together: enough
@@ -127,24 +120,24 @@ const attendQueries = 64
 // to. A task takes the queries of some rows that share a kv head; where that
 // gives too few tasks for all threads, each of its chunks becomes a task, and
 // the parts are merged afterwards.
-func (e *cpuEngine) attend(rows []row) error {
+func (e *cpuEngine) attend() error {
 	a := &e.buf.attention
-	e.planAttention(rows)
-	if err := e.pool.split(len(a.tasks), 1, a.run); err != nil || !a.apart {
+	e.planAttention()
+	if err := e.pool.split(len(a.tasks), 1, e.parts.attend); err != nil || !a.apart {
 		return err
 	}
-	return e.pool.split(a.blocks, 1, a.finish)
+	return e.pool.split(a.blocks, 1, e.parts.merge)
 }
 
 // planAttention makes the tasks.
-func (e *cpuEngine) planAttention(rows []row) {
+func (e *cpuEngine) planAttention() {
 	a, c := &e.buf.attention, &e.model.Config
 	shared := c.NumHeads / c.NumKVHeads
 	most := max(1, attendQueries/shared)
-	a.rows, a.tasks = rows, a.tasks[:0]
+	a.rows, a.tasks = e.step.rows, a.tasks[:0]
 	for h := range c.NumKVHeads {
-		first := 0
-		for run := range runs(rows) {
+		for first := 0; first < len(a.rows); {
+			run := firstRun(a.rows[first:])
 			for lo := 0; lo < len(run); lo += most {
 				a.tasks = append(a.tasks, attentionTask{first: first + lo, rows: min(most, len(run)-lo), kvHead: h})
 			}
@@ -165,7 +158,7 @@ func (e *cpuEngine) separateChunks() {
 	total := 0
 	for i := range a.tasks {
 		t := a.tasks[i]
-		chunks := len(e.buf.pageTables[a.rows[t.first].seq]) // more than there are for the first rows of a run, whose parts stay empty
+		chunks := len(e.buf.pageTables[a.rows[t.first].span]) // more than there are for the first rows of a run, whose parts stay empty
 		for v := range chunks {
 			t.chunk, t.part = v, total+v*t.rows*size
 			t.stride, t.chunks = t.rows*size, chunks
@@ -180,8 +173,8 @@ func (e *cpuEngine) separateChunks() {
 	grow(&a.parts, total)
 }
 
-// attendTasks computes tasks lo..hi-1.
-func (e *cpuEngine) attendTasks(lo, hi int) error {
+// attendPart computes tasks lo..hi-1.
+func (e *cpuEngine) attendPart(lo, hi int) error {
 	a, c := &e.buf.attention, &e.model.Config
 	s := a.scratch.Get().(*attentionScratch)
 	defer a.scratch.Put(s)
@@ -191,7 +184,7 @@ func (e *cpuEngine) attendTasks(lo, hi int) error {
 		at := (t.first*c.NumHeads + t.kvHead*shared) * dim
 		r := a.rows[t.first]
 		s.queries = kernels.Queries{Q: e.buf.q[at:], Stride: c.NumHeads * dim, Rows: t.rows, Heads: shared, Pos: r.pos, KVHead: t.kvHead,
-			Pages: e.buf.pageTables[r.seq], Gap: r.seq.gap, Window: e.opt.Window, Sinks: e.opt.Sinks}
+			Pages: e.buf.pageTables[r.span], Gap: r.seq.gap, Window: e.opt.Window, Sinks: e.opt.Sinks}
 		if e.opt.Window > 0 {
 			s.queries.SinkQ = a.sinkQ[at:]
 		}
@@ -214,8 +207,8 @@ func (e *cpuEngine) attendTasks(lo, hi int) error {
 	return nil
 }
 
-// attendMerge merges the parts of blocks lo..hi-1.
-func (e *cpuEngine) attendMerge(lo, hi int) error {
+// mergePart merges the parts of blocks lo..hi-1.
+func (e *cpuEngine) mergePart(lo, hi int) error {
 	a, c := &e.buf.attention, &e.model.Config
 	size := kernels.AttentionPart(c.HeadDim)
 	for _, t := range a.tasks[lo:hi] {

@@ -5,6 +5,7 @@ import (
 	"sync"
 
 	"github.com/tritter-ai/tritter/kernels"
+	"github.com/tritter-ai/tritter/model"
 )
 
 // block holds the keys and values of kernels.PageLen consecutive positions in
@@ -20,8 +21,12 @@ type cache struct {
 	format                   kernels.KVFormat
 	layers, kvHeads, headDim int
 	window, sinks            int // window 0: none
-	made                     int // blocks in existence
 	free                     []*block
+	made                     int // blocks that exist, free or not
+}
+
+func newCache(c *model.Config, opt *Options) cache {
+	return cache{format: opt.KV, layers: c.NumLayers, kvHeads: c.NumKVHeads, headDim: c.HeadDim, window: opt.Window, sinks: opt.Sinks}
 }
 
 // perPosition is the memory of one position in all layers.

@@ -21,6 +21,10 @@ type Engine interface {
 	// Forward appends the positions of each span to its sequence and returns one
 	// Result a span. On an error no sequence has changed.
 	Forward(ctx context.Context, spans []Span) ([]Result, error)
+	// ForwardInto is Forward with results of an earlier call, or nil, whose memory
+	// is used again where it suffices: a loop that gives back what it was given
+	// allocates nothing. After an error the content of results is lost.
+	ForwardInto(ctx context.Context, spans []Span, results []Result) ([]Result, error)
 	// Generate runs the requests together, one token each a step, and calls yield
 	// for every new token as it is sampled; yield false ends that request. It
 	// returns one Finish a request.
@@ -105,20 +109,37 @@ const (
 	FinishLength  Finish = "length"  // MaxNewTokens were generated
 	FinishStopped Finish = "stop"    // yield returned false
 	FinishContext Finish = "context" // the context is full
+	FinishError   Finish = "error"   // the request failed (Batch)
 )
 
 // MemoryPlan is an account of memory in bytes.
 type MemoryPlan struct {
-	Mapped   int64 `json:"mapped"`    // weights used from the file in place
-	Loaded   int64 `json:"loaded"`    // weights unpacked into memory
-	Cache    int64 `json:"cache"`     // key-value cache of one sequence of Context positions, under a window of those it keeps
-	PerToken int64 `json:"per_token"` // key-value cache of one position
-	Context  int   `json:"context"`   // positions that a sequence may have
+	Mapped      int64  `json:"mapped"`         // weights used from the file in place
+	Loaded      int64  `json:"loaded"`         // weights unpacked or copied into memory
+	Cache       int64  `json:"cache"`          // key-value cache of one sequence of Context positions, under a window of those it keeps
+	Activations int64  `json:"activations"`    // buffers of a step
+	PerToken    int64  `json:"per_token"`      // key-value cache of one position
+	Context     int    `json:"context"`        // positions that a sequence may have
+	Load        Load   `json:"load"`           // how the weights are held
+	Huge        int64  `json:"huge,omitempty"` // of Loaded, in 2 MiB pages
+	Note        string `json:"note,omitempty"` // what could not be had as asked for
 
 	KV     string `json:"kv"`               // format of the cache: "f32"
 	Window int    `json:"window,omitempty"` // positions of the sliding window, 0 without one
 	Sinks  int    `json:"sinks,omitempty"`  // positions attended to beside it
 }
+
+// Total is all that the engine uses.
+func (p *MemoryPlan) Total() int64 { return p.Mapped + p.Loaded + p.Cache + p.Activations }
+
+// Load says how an engine on the CPU holds weights.
+type Load string
+
+// The ways to hold weights.
+const (
+	LoadMmap Load = "mmap" // in place, in the map of the file: ready at once, shared between processes
+	LoadHuge Load = "huge" // copied into pages of 2 MiB, which memory reads a quarter faster; Linux only
+)
 
 // Options configure an engine.
 type Options struct {
@@ -137,6 +158,13 @@ type Options struct {
 	// is at most max_position_embeddings.
 	Window, Sinks int
 
+	// Load is how weights are held; "" is LoadMmap. Where huge pages cannot be had,
+	// the plan's Note says so. A file that is not mapped is used where it is.
+	Load Load
+	// Prefault has mapped weights paged in, in the background, instead of when they
+	// are first read.
+	Prefault bool
+
 	// Kernels computes; nil is the fastest implementation of this machine. All
 	// give the same bits (kernels/cpu lists them).
 	Kernels kernels.Ops
@@ -152,32 +180,33 @@ const (
 // it.
 const MaxPositions = 1 << 24
 
-// withDefaults fills in what is 0 and reports what does not fit the model.
-func (o Options) withDefaults(c *model.Config) (Options, error) {
-	if o.KV == 0 {
-		o.KV = kernels.KVF32
+// completePositions fills in what is left open of the cache and reports what does
+// not fit the model.
+func (opt *Options) completePositions(c *model.Config) error {
+	if opt.KV == 0 {
+		opt.KV = kernels.KVF32
 	}
-	if !slices.Contains(kernels.KVFormats, o.KV) {
-		return o, fmt.Errorf("KV format is %d, want KVF32, KVF16, KVInt8 or KVInt4", o.KV)
+	if !slices.Contains(kernels.KVFormats, opt.KV) {
+		return fmt.Errorf("KV format is %d, want KVF32, KVF16, KVInt8 or KVInt4", opt.KV)
 	}
 	limit, what := c.MaxPositionEmbeddings, "the model's max_position_embeddings"
 	switch {
-	case o.Window < 0 || o.Sinks < 0:
-		return o, fmt.Errorf("window is %d with %d sinks, want 0 or more of both", o.Window, o.Sinks)
-	case o.Window == 0 && o.Sinks > 0:
-		return o, fmt.Errorf("sinks is %d without a window; set a window, or no sinks", o.Sinks)
-	case o.Sinks > limit || o.Window > limit-o.Sinks:
-		return o, fmt.Errorf("a window of %d and %d sinks are %d positions, want at most %d, %s", o.Window, o.Sinks, o.Window+o.Sinks, limit, what)
-	case o.Window > 0:
+	case opt.Window < 0 || opt.Sinks < 0:
+		return fmt.Errorf("window is %d with %d sinks, want 0 or more of both", opt.Window, opt.Sinks)
+	case opt.Window == 0 && opt.Sinks > 0:
+		return fmt.Errorf("sinks is %d without a window; set a window, or no sinks", opt.Sinks)
+	case opt.Sinks > limit || opt.Window > limit-opt.Sinks:
+		return fmt.Errorf("a window of %d and %d sinks are %d positions, want at most %d, %s", opt.Window, opt.Sinks, opt.Window+opt.Sinks, limit, what)
+	case opt.Window > 0:
 		limit, what = MaxPositions, "the greatest position there is"
 	}
-	if o.Context == 0 {
-		o.Context = limit
+	if opt.Context == 0 {
+		opt.Context = limit
 	}
-	if o.Context < 1 || o.Context > limit {
-		return o, fmt.Errorf("context is %d, want 1 to %d, %s", o.Context, limit, what)
+	if opt.Context < 1 || opt.Context > limit {
+		return fmt.Errorf("context is %d, want 1 to %d, %s", opt.Context, limit, what)
 	}
-	return o, nil
+	return nil
 }
 
 // ContextError reports a sequence that would grow past the engine's context.

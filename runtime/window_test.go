@@ -244,33 +244,3 @@ func TestWindowRollback(t *testing.T) {
 		}
 	}
 }
-
-// Attention allocates nothing, whichever way it is split.
-func TestAttentionDoesNotAllocate(t *testing.T) {
-	m := smallModel(t)
-	for _, threads := range []int{1, 3} {
-		for _, f := range kernels.KVFormats {
-			engine, err := NewCPU(m, Options{Threads: threads, KV: f, Window: 100, Sinks: 4})
-			require.NoError(t, err)
-			defer engine.Close()
-			e := engine.(*cpuEngine)
-			seq := e.NewSequence().(*sequence)
-			_, err = e.Forward(context.Background(), []Span{{Seq: seq, Tokens: make([]int, 200)}})
-			require.NoError(t, err)
-			rows := []row{{seq: seq, pos: 199}}
-			e.buf.pageTables = map[*sequence][]*kernels.Page{seq: seq.pages(0, nil)}
-			a := &e.buf.attention
-			var failed error
-			require.Zero(t, testing.AllocsPerRun(100, func() {
-				e.planAttention(rows)
-				for i := range a.tasks {
-					failed = a.run(i, i+1)
-				}
-				if a.apart {
-					failed = a.finish(0, a.blocks)
-				}
-			}), "%v, %d threads", f, threads)
-			require.NoError(t, failed)
-		}
-	}
-}

@@ -42,10 +42,11 @@ func (c *generateCommand) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	m, err := c.modelFlags.open(ctx)
+	m, err := c.modelFlags.open(ctx, c.engineFlags.fits)
 	if err != nil {
 		return err
 	}
+	go m.Tokenizer() // parsed while the engine gets ready
 	e, err := c.engineFlags.open(m)
 	if err != nil {
 		return err
@@ -140,8 +141,11 @@ func (c *generateCommand) summary(e runtime.Engine, s runtime.TextStats, seed ui
 		if p.Window > 0 {
 			window = fmt.Sprintf(", window %d and %d sinks", p.Window, p.Sinks)
 		}
-		fmt.Fprintf(os.Stderr, "memory: weights %s from the file, %s unpacked; %s cache %s for %d positions (%s each)%s\n",
-			cli.Bytes(p.Mapped), cli.Bytes(p.Loaded), p.KV, cli.Bytes(p.Cache), p.Context, cli.Bytes(p.PerToken), window)
+		fmt.Fprintf(os.Stderr, "memory: weights %s from the file, %s unpacked or copied (%s in huge pages); %s cache %s for %d positions (%s each)%s; activations %s\n",
+			cli.Bytes(p.Mapped), cli.Bytes(p.Loaded), cli.Bytes(p.Huge), p.KV, cli.Bytes(p.Cache), p.Context, cli.Bytes(p.PerToken), window, cli.Bytes(p.Activations))
+	}
+	if note := e.Plan().Note; note != "" {
+		fmt.Fprintln(os.Stderr, note)
 	}
 }
 

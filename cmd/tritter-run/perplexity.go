@@ -46,7 +46,7 @@ func (c *perplexityCommand) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	m, err := c.modelFlags.open(ctx)
+	m, err := c.modelFlags.open(ctx, c.engineFlags.fits)
 	if err != nil {
 		return err
 	}
