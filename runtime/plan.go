@@ -47,6 +47,9 @@ func newPlan(c *model.Config, h *format.Header, opt *Options) MemoryPlan {
 			p.Mapped += t.Length
 		}
 	}
+	if opt.Filter {
+		p.Loaded += filterBytes(c, headEncoding(c, h))
+	}
 	pages := (int64(p.Context) + kernels.PageLen - 1) / kernels.PageLen
 	p.Cache = pages * kernels.PageLen * p.PerToken
 	return p

@@ -49,6 +49,11 @@ func dotI8(w *byte, x *float32, n int) float32
 //go:noescape
 func sumSquares(x *float32, n int) float32
 
+// dotInt16 is the dot of 32 n codes.
+//
+//go:noescape
+func dotInt16(row *int8, x *int16, n int) int32
+
 // scores are the dots of a query with the 64 keys of a page, k[dim][64]: one chain over dim for each key.
 //
 //go:noescape

@@ -30,6 +30,7 @@ func Run(t *testing.T, impl kernels.Ops) {
 		{"NormQuant", c.normQuant},
 		{"Ternary", c.ternary},
 		{"Dense", c.dense},
+		{"DotInt16", c.dotInt16},
 		{"EmbedRow", c.embedRow},
 		{"Rope", c.rope},
 		{"Attention", c.attention},
@@ -133,6 +134,7 @@ func (c *comparison) panics(t *testing.T) {
 		"EmbedRow": func() {
 			c.impl.EmbedRow(y, &kernels.Dense{Rows: 1, Cols: 3, Type: kernels.I8, Data: make([]byte, 3)}, 0)
 		},
+		"DotInt16":  func() { c.impl.DotInt16(nil, nil, make([]int16, 33), 0, 0) },
 		"Rope":      func() { c.impl.Rope(x, 2, x[:1], x[:1]) },
 		"Attention": func() { c.impl.Attention(y, y, nil, 0, 1, 2, 1, nil) },
 		"Gate":      func() { c.impl.Gate(y, x, x, kernels.SiLU) },

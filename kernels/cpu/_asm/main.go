@@ -12,6 +12,7 @@ func main() {
 	ConstraintExpr("amd64,!purego")
 	ternary()
 	dots()
+	dotInt16()
 	attention()
 	quantizer()
 	vnni()
