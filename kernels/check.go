@@ -173,6 +173,21 @@ func CheckDense(y []float32, ldy int, w *Dense, x []float32, m, ldx, lo, hi int)
 	checkOut(op, y, ldy, m, lo, hi)
 }
 
+// CheckDotInt16 panics unless the arguments of Ops.DotInt16 fit each other.
+func CheckDotInt16(y []int32, rows []int8, x []int16, lo, hi int) {
+	const op = "DotInt16"
+	if len(x) == 0 || len(x)%Lanes != 0 {
+		fail(op, "len(x) is %d, want a positive multiple of %d", len(x), Lanes)
+	}
+	if len(rows)%len(x) != 0 {
+		fail(op, "len(rows) is %d, want a multiple of len(x) %d", len(rows), len(x))
+	}
+	checkRows(op, len(rows)/len(x), lo, hi)
+	if len(y) < hi {
+		fail(op, "len(y) is %d, want at least %d", len(y), hi)
+	}
+}
+
 // CheckEmbedRow panics unless the arguments of Ops.EmbedRow fit each other.
 func CheckEmbedRow(dst []float32, w *Dense, row int) {
 	const op = "EmbedRow"

@@ -89,6 +89,7 @@ func TestChecks(t *testing.T) {
 			CheckTernaryFloat(f(10), 5, tern(as), f(260), 2, 130, 0, 5)
 			CheckTernaryFloat(f(5), 0, tern(func(w *Ternary) { w.Group, w.Scales = 128, f(10) }), f(130), 1, 0, 0, 5)
 			CheckDense(f(3), 3, dense(ad), f(5), 1, 5, 1, 3)
+			CheckDotInt16(make([]int32, 2), make([]int8, 64), make([]int16, 32), 1, 2)
 			CheckEmbedRow(f(5), dense(ad), 2)
 			CheckRope(f(8), 4, f(2), f(2))
 			CheckGate(f(2), f(2), f(2), ReLU2)
@@ -129,6 +130,10 @@ func TestChecks(t *testing.T) {
 		"Dense: len(w.Data) is 15, want 60":                                      func() { CheckDense(f(3), 3, dense(func(w *Dense) { w.Type = F32 }), f(5), 1, 5, 0, 3) },
 		"Dense: len(w.Scales) is 0, want 3":                                      func() { CheckDense(f(3), 3, dense(func(w *Dense) { w.Scales = nil }), f(5), 1, 5, 0, 3) },
 		"Dense: rows 2..1, want a range within 0..3":                             func() { CheckDense(f(3), 3, dense(ad), f(5), 1, 5, 2, 1) },
+		"DotInt16: len(x) is 33, want a positive multiple of 32":                 func() { CheckDotInt16(nil, nil, make([]int16, 33), 0, 0) },
+		"DotInt16: len(rows) is 33, want a multiple of len(x) 32":                func() { CheckDotInt16(nil, make([]int8, 33), make([]int16, 32), 0, 0) },
+		"DotInt16: rows 0..2, want a range within 0..1":                          func() { CheckDotInt16(nil, make([]int8, 32), make([]int16, 32), 0, 2) },
+		"DotInt16: len(y) is 0, want at least 1":                                 func() { CheckDotInt16(nil, make([]int8, 32), make([]int16, 32), 0, 1) },
 		"EmbedRow: row is 3, want 0..2":                                          func() { CheckEmbedRow(f(5), dense(ad), 3) },
 		"EmbedRow: len(dst) is 4, want 5":                                        func() { CheckEmbedRow(f(4), dense(ad), 0) },
 		"Rope: headDim is 3, want a positive even number":                        func() { CheckRope(f(3), 3, f(1), f(1)) },

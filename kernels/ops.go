@@ -50,6 +50,10 @@ type Ops interface {
 	// Dense multiplies rows lo..hi-1 of a dense matrix by m tokens, laid out as in TernaryFloat (section 10).
 	Dense(y []float32, ldy int, w *Dense, x []float32, m, ldx, lo, hi int)
 
+	// DotInt16 writes the exact dots of rows lo..hi-1 of int8 with x: y[row]. Rows are len(x) codes, which is a
+	// multiple of Lanes. The sum of |code * x| over a row must fit an int32; the caller sees to that.
+	DotInt16(y []int32, rows []int8, x []int16, lo, hi int)
+
 	// EmbedRow writes one row of w, exact for the float types, code*scale for I8 (section 10). dst has w.Cols
 	// elements.
 	EmbedRow(dst []float32, w *Dense, row int)

@@ -133,7 +133,7 @@ func (b *Batch) Step(ctx context.Context) ([]Event, error) {
 	b.spans, b.fed, b.events = b.spans[:0], b.fed[:0], b.events[:0]
 	room := promptTokens
 	for _, r := range b.active {
-		sp := Span{Seq: r.seq, Tokens: r.feed, Logits: PositionLast}
+		sp := Span{Seq: r.seq, Tokens: r.feed, Logits: PositionLast, Top: r.req.Sampling.top(), Keep: r.seen}
 		if r.count == 0 {
 			if room == 0 {
 				continue
@@ -149,7 +149,7 @@ func (b *Batch) Step(ctx context.Context) ([]Event, error) {
 	if err == nil {
 		b.results = results
 		for i, r := range b.fed {
-			b.advance(r, &b.spans[i], results[i].Logits)
+			b.advance(r, &b.spans[i], &results[i])
 		}
 	} else if err := b.separately(ctx); err != nil {
 		return nil, err
@@ -178,20 +178,20 @@ func (b *Batch) separately(ctx context.Context) error {
 			continue
 		}
 		b.results = results
-		b.advance(r, &b.spans[i], results[0].Logits)
+		b.advance(r, &b.spans[i], &results[0])
 	}
 	return nil
 }
 
 // advance takes note of a span that was computed, samples the next token where it
 // was the last of a prompt or a token, and decides whether the request goes on.
-func (b *Batch) advance(r *running, sp *Span, logits []float32) {
+func (b *Batch) advance(r *running, sp *Span, result *Result) {
 	r.feed = r.feed[len(sp.Tokens):]
 	if len(r.feed) > 0 {
 		return
 	}
 	ev := Event{ID: r.id, Token: -1}
-	id, err := r.req.Sampling.Sample(logits, r.seen, r.seq.Len())
+	id, err := r.req.Sampling.sample(result.Logits, result.Filtered, r.seen, r.seq.Len())
 	switch {
 	case err != nil:
 		ev.Finish, ev.Err = FinishError, err

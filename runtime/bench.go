@@ -85,7 +85,7 @@ func Bench(ctx context.Context, e Engine, test BenchTest, repetitions int) (Benc
 		if i > 0 {
 			rates = append(rates, rate)
 		}
-		if reader != nil && test.Decode && e.Model().DecodeBytes() > 2*lastCache() {
+		if reader != nil && test.Decode && e.Plan().Filter == 0 && e.Model().DecodeBytes() > 2*lastCache() {
 			for range 3 {
 				speed, err := readSpeed(reader)
 				if err != nil {
@@ -113,6 +113,9 @@ func benchOnce(ctx context.Context, e Engine, test BenchTest) (float64, error) {
 	spans := make([]Span, test.Batch)
 	for i := range spans {
 		spans[i] = Span{Seq: e.NewSequence(), Logits: PositionLast}
+		if e.Plan().Filter > 0 {
+			spans[i].Top = 1
+		}
 		defer spans[i].Seq.Close()
 	}
 	var results []Result

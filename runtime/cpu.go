@@ -28,9 +28,10 @@ type cpuEngine struct {
 	opt        Options
 	plan       MemoryPlan
 	tracker    *MemoryTracker
-	planned    int    // blocks of the cache that the tracker knows of
-	huge       *huge  // where the weights are, or nil
-	stop       func() // ends the prefault
+	planned    int         // blocks of the cache that the tracker knows of
+	huge       *huge       // where the weights are, or nil
+	filter     *headFilter // or nil
+	stop       func()      // ends the prefault
 	activation kernels.Activation
 	cache      cache
 	pool       *pool
@@ -139,13 +140,22 @@ func NewCPU(m *Model, opt Options) (Engine, error) {
 	e.parts = parts{compute: e.compute, start: e.startPart, prepare: e.preparePart, linear: e.linearPart, gate: e.gatePart, head: e.headPart, place: e.placePart, attend: e.attendPart, merge: e.mergePart}
 	e.prepareAttention()
 	e.pool = newPool(opt.Threads)
+	e.stop = func() {}
 	if opt.Load == LoadHuge {
 		if err := e.copyWeights(); err != nil {
 			e.pool.close()
 			return nil, err
 		}
 	}
-	e.stop = func() {}
+	if opt.Filter {
+		if kind := headEncoding(c, m.file.Header()); filterBytes(c, kind) == 0 {
+			return nil, errors.Join(fmt.Errorf("a filter is for heads of f32, f16 or bf16, and this model's is %s; leave it out", kind), e.Close())
+		}
+		var err error
+		if e.filter, err = e.newFilter(); err != nil {
+			return nil, errors.Join(err, e.Close())
+		}
+	}
 	if opt.Prefault && e.plan.Load == LoadMmap {
 		e.stop = prefault(m)
 	}
@@ -200,6 +210,7 @@ func (e *cpuEngine) ForwardInto(ctx context.Context, spans []Span, results []Res
 		for at := range n {
 			e.rows = append(e.rows, row{seq: seq, pos: seq.len + at, span: i, at: at})
 		}
+		results[i].Filtered = false
 		grow(&results[i].Logits, sp.Logits.count(n)*c.VocabSize)
 		grow(&results[i].Hidden, sp.Hidden.count(n)*c.HiddenSize)
 	}
@@ -431,6 +442,12 @@ func (e *cpuEngine) logits(states []float32, targets []target) error {
 		y = grow(&e.buf.logits, len(targets)*vocab)
 	}
 	y = y[:len(targets)*vocab]
+	if len(targets) == 1 && e.step.spans[first.span].Logits == PositionLast {
+		done, err := e.filtered(&e.step.spans[first.span], y, states)
+		if results[first.span].Filtered = done; done || err != nil {
+			return err
+		}
+	}
 	var err error
 	if w := e.weights.head.Ternary; w != nil {
 		err = e.project(states, hidden, residual{}, nil, false, to{y, projection{Ternary: w}})

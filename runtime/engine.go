@@ -81,13 +81,21 @@ type Span struct {
 	Tokens     []int
 	Embeddings []float32 // [n, hidden], in place of looking tokens up
 	Logits     Positions // logits to return
-	Hidden     Positions // hidden states after the final norm to return
+
+	// Top, with PositionLast, says that only the Top greatest logits and those of
+	// the tokens in Keep matter. An engine with a filter (Options.Filter) may leave
+	// others out; they are -Inf, and Result.Filtered is set. 0 wants all logits.
+	Top  int
+	Keep map[int]bool
+
+	Hidden Positions // hidden states after the final norm to return
 }
 
 // Result is what Forward returns for one span. The caller owns it.
 type Result struct {
-	Logits []float32 // [n, vocab]: n is 0, 1 or the span's length, as wanted
-	Hidden []float32 // [n, hidden], likewise
+	Logits   []float32 // [n, vocab]: n is 0, 1 or the span's length, as wanted
+	Filtered bool      // some logits are -Inf: left out (Span.Top)
+	Hidden   []float32 // [n, hidden], likewise
 }
 
 // Request asks for a continuation.
@@ -114,15 +122,16 @@ const (
 
 // MemoryPlan is an account of memory in bytes.
 type MemoryPlan struct {
-	Mapped      int64  `json:"mapped"`         // weights used from the file in place
-	Loaded      int64  `json:"loaded"`         // weights unpacked or copied into memory
-	Cache       int64  `json:"cache"`          // key-value cache of one sequence of Context positions, under a window of those it keeps
-	Activations int64  `json:"activations"`    // buffers of a step
-	PerToken    int64  `json:"per_token"`      // key-value cache of one position
-	Context     int    `json:"context"`        // positions that a sequence may have
-	Load        Load   `json:"load"`           // how the weights are held
-	Huge        int64  `json:"huge,omitempty"` // of Loaded, in 2 MiB pages
-	Note        string `json:"note,omitempty"` // what could not be had as asked for
+	Mapped      int64  `json:"mapped"`           // weights used from the file in place
+	Loaded      int64  `json:"loaded"`           // weights unpacked or copied into memory
+	Cache       int64  `json:"cache"`            // key-value cache of one sequence of Context positions, under a window of those it keeps
+	Activations int64  `json:"activations"`      // buffers of a step
+	PerToken    int64  `json:"per_token"`        // key-value cache of one position
+	Context     int    `json:"context"`          // positions that a sequence may have
+	Load        Load   `json:"load"`             // how the weights are held
+	Huge        int64  `json:"huge,omitempty"`   // of Loaded, in 2 MiB pages
+	Filter      int64  `json:"filter,omitempty"` // of Loaded, the filter before the head
+	Note        string `json:"note,omitempty"`   // what could not be had as asked for
 
 	KV     string `json:"kv"`               // format of the cache: "f32"
 	Window int    `json:"window,omitempty"` // positions of the sliding window, 0 without one
@@ -164,6 +173,10 @@ type Options struct {
 	// Prefault has mapped weights paged in, in the background, instead of when they
 	// are first read.
 	Prefault bool
+
+	// Filter keeps an int8 copy of a float head, which finds the greatest logits
+	// exactly and in less time where no others matter (greedy and top-k sampling).
+	Filter bool
 
 	// Kernels computes; nil is the fastest implementation of this machine. All
 	// give the same bits (kernels/cpu lists them).

@@ -47,6 +47,10 @@ func newPlan(c *model.Config, h *format.Header, opt *Options) MemoryPlan {
 			p.Mapped += t.Length
 		}
 	}
+	if opt.Filter {
+		p.Filter = filterBytes(c, headEncoding(c, h))
+		p.Loaded += p.Filter
+	}
 	kv := newCache(c, opt)
 	p.PerToken = kv.perPosition()
 	p.Cache = int64(kv.greatest(p.Context)) * kernels.PageLen * p.PerToken

@@ -54,8 +54,14 @@ func (s *Sampling) Validate() error {
 // to; it may be nil when there is none. logits is overwritten. The error reports
 // logits that are not finite.
 func (s *Sampling) Sample(logits []float32, seen map[int]bool, position int) (int, error) {
+	return s.sample(logits, false, seen, position)
+}
+
+// sample is Sample for logits some of which may be -Inf, left out: those of
+// tokens that cannot be chosen.
+func (s *Sampling) sample(logits []float32, filtered bool, seen map[int]bool, position int) (int, error) {
 	top, finite := greatest(logits)
-	if !finite {
+	if !finite && !filtered {
 		return 0, fmt.Errorf("logits: %w", quantize.CheckFinite(logits))
 	}
 	if penalty := float32(s.RepetitionPenalty); penalty != 1 && len(seen) > 0 {
@@ -76,7 +82,7 @@ func (s *Sampling) Sample(logits []float32, seen map[int]bool, position int) (in
 		for id := range logits {
 			logits[id] /= temperature
 		}
-		if top, finite = greatest(logits); !finite {
+		if top, finite = greatest(logits); !finite && !filtered {
 			return 0, fmt.Errorf("logits over a temperature of %g: %w", s.Temperature, quantize.CheckFinite(logits))
 		}
 	}

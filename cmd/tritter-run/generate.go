@@ -47,16 +47,7 @@ func (c *generateCommand) Run(ctx context.Context) error {
 		return err
 	}
 	go m.Tokenizer() // parsed while the engine gets ready
-	e, err := c.engineFlags.open(m)
-	if err != nil {
-		return err
-	}
-	defer e.Close()
-	t, ids, err := c.encode(m, prompt)
-	if err != nil {
-		return err
-	}
-	request := runtime.TextRequest{Tokens: ids, EOS: m.Generation.EOS, Stop: c.Stop}
+	request := runtime.TextRequest{EOS: m.Generation.EOS, Stop: c.Stop}
 	request.Sampling, err = c.sampling(m)
 	if err != nil {
 		return err
@@ -64,6 +55,19 @@ func (c *generateCommand) Run(ctx context.Context) error {
 	if request.MaxNewTokens, err = c.maxNewTokens(m, 100); err != nil {
 		return err
 	}
+	if c.Filter == "auto" && runtime.UseFilter(m, &request.Sampling, request.MaxNewTokens) {
+		c.Filter = "on"
+	}
+	e, err := c.engineFlags.open(m)
+	if err != nil {
+		return err
+	}
+	defer e.Close()
+	t, tokens, err := c.encode(m, prompt)
+	if err != nil {
+		return err
+	}
+	request.Tokens = tokens
 	if err := c.roundingFlags.apply(e, &request); err != nil {
 		return err
 	}

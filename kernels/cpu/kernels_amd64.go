@@ -129,6 +129,11 @@ func sum(sums *float32, x *float32, n int, end *[512]byte)
 //go:noescape
 func sumSquares(sums *float32, x *float32, n int, end *[512]byte)
 
+// dotInt16 is the dot of 32 n codes.
+//
+//go:noescape
+func dotInt16(row *int8, x *int16, n int) int32
+
 // subtract is d[i] = x[i] - mean for 8 n elements.
 //
 //go:noescape

@@ -5018,6 +5018,42 @@ done:
 	VZEROUPPER
 	RET
 
+// func dotInt16(row *int8, x *int16, n int) int32
+// Requires: AVX, AVX2
+TEXT ·dotInt16(SB), NOSPLIT, $0-28
+	MOVQ  row+0(FP), SI
+	MOVQ  x+8(FP), DX
+	MOVQ  n+16(FP), CX
+	VPXOR Y0, Y0, Y0
+	VPXOR Y1, Y1, Y1
+	TESTQ CX, CX
+	JZ    int16_next_end
+
+int16_next:
+	VPMOVSXBW (SI), Y2
+	VPMADDWD  (DX), Y2, Y2
+	VPADDD    Y2, Y0, Y0
+	VPMOVSXBW 16(SI), Y3
+	VPMADDWD  32(DX), Y3, Y3
+	VPADDD    Y3, Y1, Y1
+	ADDQ      $0x00000020, SI
+	ADDQ      $0x00000040, DX
+	DECQ      CX
+	JNZ       int16_next
+
+int16_next_end:
+	VPADDD       Y1, Y0, Y0
+	VEXTRACTI128 $0x01, Y0, X1
+	VPADDD       X1, X0, X0
+	VPSHUFD      $0x4e, X0, X1
+	VPADDD       X1, X0, X0
+	VPSHUFD      $0xb1, X0, X1
+	VPADDD       X1, X0, X0
+	VMOVD        X0, AX
+	VZEROUPPER
+	MOVL         AX, ret+24(FP)
+	RET
+
 // func subtract(d *float32, x *float32, mean float32, n int)
 // Requires: AVX
 TEXT ·subtract(SB), NOSPLIT, $0-32

@@ -289,6 +289,16 @@ func (naive) EmbedRow(dst []float32, w *kernels.Dense, row int) {
 	}
 }
 
+func (naive) DotInt16(y []int32, rows []int8, x []int16, lo, hi int) {
+	kernels.CheckDotInt16(y, rows, x, lo, hi)
+	for row := lo; row < hi; row++ {
+		y[row] = 0
+		for i := range x {
+			y[row] += int32(rows[row*len(x)+i]) * int32(x[i])
+		}
+	}
+}
+
 func (naive) Rope(x []float32, headDim int, cos, sin []float32) {
 	kernels.CheckRope(x, headDim, cos, sin)
 	y := slices.Clone(x)

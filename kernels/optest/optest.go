@@ -30,6 +30,7 @@ func Run(t *testing.T, impl kernels.Ops) {
 		{"NormQuant", c.normQuant},
 		{"Ternary", c.ternary},
 		{"Dense", c.dense},
+		{"DotInt16", c.dotInt16},
 		{"EmbedRow", c.embedRow},
 		{"Rope", c.rope},
 		{"Attention", c.attention},
@@ -152,8 +153,9 @@ func (c *comparison) panics(t *testing.T) {
 		"EmbedRow": func() {
 			c.impl.EmbedRow(y, &kernels.Dense{Rows: 1, Cols: 3, Type: kernels.I8, Data: make([]byte, 3)}, 0)
 		},
-		"Rope":    func() { c.impl.Rope(x, 2, x[:1], x[:1]) },
-		"StoreKV": func() { _ = c.impl.StoreKV(kernels.NewPage(kernels.KVF32, 1, 3), 0, x, y) },
+		"DotInt16": func() { c.impl.DotInt16(nil, nil, make([]int16, 33), 0, 0) },
+		"Rope":     func() { c.impl.Rope(x, 2, x[:1], x[:1]) },
+		"StoreKV":  func() { _ = c.impl.StoreKV(kernels.NewPage(kernels.KVF32, 1, 3), 0, x, y) },
 		"Attention": func() {
 			c.impl.Attention(x, &kernels.Queries{Rows: 1, Heads: 1, Pages: []*kernels.Page{kernels.NewPage(kernels.KVF32, 1, 1)}}, 0, 1)
 		},

@@ -18,6 +18,7 @@ func main() {
 	ternaryFloat()
 	ternaryFloatPanel()
 	dots()
+	dotInt16()
 	norms()
 	elementwise()
 	attention()
