@@ -170,6 +170,64 @@ func (a neon) Dense(y []float32, ldy int, w *kernels.Dense, x []float32, m, ldx,
 	}
 }
 
+// Attention computes the 64 scores of a page at once, each a chain of its own. Pages
+// of f32 without sinks are what it is for; others are left to the reference.
+func (a neon) Attention(parts []float32, q *kernels.Queries, lo, hi int) {
+	if len(q.Pages) == 0 || q.Pages[0].Format != kernels.KVF32 || q.Pages[0].HeadDim%8 != 0 || q.Sinks > 0 {
+		a.Ops.Attention(parts, q, lo, hi)
+		return
+	}
+	kernels.CheckAttention(parts, q, lo, hi)
+	clear(parts)
+	s := scratches.Get().(*scratch)
+	defer scratches.Put(s)
+	dim := q.Pages[0].HeadDim
+	buf, size := s.grown(kernels.PageLen+dim), kernels.AttentionPart(dim)
+	for c := lo; c < hi; c++ {
+		page := q.Page(c)
+		if page == nil {
+			continue
+		}
+		for i := range q.Rows * q.Heads {
+			if _, from, to := q.Span(i/q.Heads, c); from < to {
+				attend(parts[i*size:][:size], q.Q[i/q.Heads*q.Stride+i%q.Heads*dim:][:dim], page, q.KVHead, from, to, buf)
+			}
+		}
+	}
+}
+
+// attend adds positions from..to-1 of a page to a query's part (spec/numerics.md,
+// section 12).
+func attend(part, q []float32, page *kernels.Page, head, from, to int, buf []float32) {
+	dim := len(q)
+	p, o := buf[:kernels.PageLen], buf[kernels.PageLen:][:dim]
+	root := float32(1 / math.Sqrt(float64(dim)))
+	scores(&p[0], &q[0], &page.K[head*dim*kernels.PageLen], dim)
+	top := float32(p[from] * root)
+	for j := range p {
+		if j < from || j >= to {
+			p[j] = float32(math.Inf(-1)) // absent: weight 0, which changes no sum of weights
+		} else if p[j] = float32(p[j] * root); p[j] > top {
+			top = p[j]
+		}
+	}
+	sum := expSum(&p[0], top)
+	weighted(&o[0], &p[from], &page.V[(head*kernels.PageLen+from)*dim], to-from, dim, dim/8)
+	m, l := part[dim], part[dim+1]
+	if l == 0 {
+		copy(part, o)
+		part[dim], part[dim+1] = top, sum
+		return
+	}
+	both := m
+	if top > m {
+		both = top
+	}
+	before, now := ref.Exp32(m-both), ref.Exp32(top-both)
+	merge(&part[0], &o[0], before, now, dim/8)
+	part[dim], part[dim+1] = both, ref.FMA32(sum, now, float32(l*before))
+}
+
 // normalize normalizes x into y, which is not x, and reports whether every step was
 // finite; where not, the reference tells what was wrong.
 func normalize(y, x []float32, n *kernels.Norm) bool {
