@@ -138,7 +138,11 @@ func (e *engineFlags) open(m *runtime.Model) (runtime.Engine, error) {
 		return nil, cli.Usage("--context and --threads want at least 1, got %d and %d", e.Context, e.Threads)
 	}
 	if e.Device == "cuda" {
-		return nil, errors.New("--device cuda: this build has no CUDA engine; use --device cpu")
+		engine, err := runtime.NewCUDA(m, runtime.Options{Context: e.Context})
+		if err != nil {
+			return nil, fmt.Errorf("--device cuda: %w", err)
+		}
+		return engine, nil
 	}
 	return runtime.NewCPU(m, runtime.Options{Context: e.Context, Threads: e.Threads})
 }

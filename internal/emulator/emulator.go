@@ -1,0 +1,91 @@
+// Package emulator builds the library of kernels/cuda/emulator, with which tests run the CUDA kernels on the processor.
+package emulator
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	goruntime "runtime"
+	"slices"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/cpu"
+
+	"github.com/tritter-ai/tritter/kernels/cuda/driver"
+)
+
+// Run runs test once with the GPU of this machine, as the subtest "cuda", and once with the emulator, as "emulator".
+// What is missing is skipped by name, unless TRITTER_REQUIRE lists it.
+func Run(t *testing.T, test func(t *testing.T)) {
+	required := strings.Split(os.Getenv("TRITTER_REQUIRE"), ",")
+	missing := func(t *testing.T, name string, why error) {
+		t.Helper()
+		if slices.Contains(required, name) {
+			t.Fatalf("no %s, which TRITTER_REQUIRE asks for: %v", name, why)
+		}
+		t.Skipf("no %s: %v", name, why)
+	}
+	t.Run("cuda", func(t *testing.T) {
+		lib, err := driver.Load("")
+		if err == nil {
+			_, err = lib.Devices()
+		}
+		if err != nil {
+			missing(t, "cuda", err)
+		}
+		test(t)
+	})
+	t.Run("emulator", func(t *testing.T) {
+		path, err := build()
+		if err != nil {
+			missing(t, "emulator", err)
+		}
+		t.Setenv(driver.LibraryEnv, path)
+		test(t)
+	})
+}
+
+// build compiles the library, unless one of the same sources is there from before, and returns its path.
+func build() (string, error) {
+	if goruntime.GOOS != "linux" || goruntime.GOARCH != "amd64" || !cpu.X86.HasFMA {
+		return "", errors.New("the emulator is for linux on amd64 with FMA")
+	}
+	_, self, _, _ := goruntime.Caller(0)
+	root := filepath.Join(filepath.Dir(self), "../../kernels/cuda")
+	compiler, err := exec.LookPath("c++")
+	if err != nil {
+		return "", err
+	}
+	sources, err := filepath.Glob(filepath.Join(root, "src/*.cu*"))
+	if err != nil {
+		return "", err
+	}
+	main := filepath.Join(root, "emulator/libcuda.cc")
+	sum := sha256.New()
+	for _, path := range append(sources, main, filepath.Join(root, "emulator/words.h")) {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return "", err
+		}
+		sum.Write(data)
+	}
+	path := filepath.Join(os.TempDir(), "tritter-emulator-"+hex.EncodeToString(sum.Sum(nil))[:16]+".so")
+	if _, err := os.Stat(path); err == nil {
+		return path, nil
+	}
+	dir, err := os.MkdirTemp("", "tritter-emulator-")
+	if err != nil {
+		return "", err
+	}
+	defer os.RemoveAll(dir)
+	made := filepath.Join(dir, "libcuda.so")
+	out, err := exec.Command(compiler, "-std=c++17", "-O2", "-mfma", "-ffp-contract=off", "-shared", "-fPIC", "-DTRITTER_EMULATOR", "-o", made, main).CombinedOutput()
+	if err != nil {
+		return "", errors.New(string(out))
+	}
+	return path, os.Rename(made, path)
+}

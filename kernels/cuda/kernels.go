@@ -1,0 +1,146 @@
+package cuda
+
+import (
+	"embed"
+	"fmt"
+
+	"github.com/tritter-ai/tritter/kernels/cuda/driver"
+)
+
+//go:embed ptx/*.ptx
+var ptx embed.FS
+
+// kernel is an index into table.
+type kernel uint8
+
+const (
+	normRows kernel = iota
+	quantizeRows
+	rotateHeads
+	storePage
+	gateUnits
+	addUnits
+	denseF32x1
+	denseF32x4
+	denseF16x1
+	denseF16x4
+	denseBF16x1
+	denseBF16x4
+	denseI8x1
+	denseI8x4
+	embedRows
+	packDense
+	packTernary
+	ternaryS8x8
+	ternaryS8x8Grouped
+	ternaryS8x128
+	ternaryS8x128Grouped
+	ternaryF32x1
+	ternaryF32x4
+	attendRows
+	numKernels
+)
+
+// table gives each kernel its source file and its parameters: p an address, u a uint32, U a uint64, f a float32.
+var table = [numKernels]struct{ name, file, params string }{
+	normRows:             {"norm_rows", "vectors", "ppppuufpu"},
+	quantizeRows:         {"quantize_rows", "vectors", "pppppuuufpu"},
+	rotateHeads:          {"rotate_heads", "vectors", "pppuu"},
+	storePage:            {"store_page", "vectors", "pppppUuu"},
+	gateUnits:            {"gate_units", "vectors", "pppuu"},
+	addUnits:             {"add_units", "vectors", "ppu"},
+	denseF32x1:           {"dense_f32_1", "dense", "ppppuuuuu"},
+	denseF32x4:           {"dense_f32_4", "dense", "ppppuuuuu"},
+	denseF16x1:           {"dense_f16_1", "dense", "ppppuuuuu"},
+	denseF16x4:           {"dense_f16_4", "dense", "ppppuuuuu"},
+	denseBF16x1:          {"dense_bf16_1", "dense", "ppppuuuuu"},
+	denseBF16x4:          {"dense_bf16_4", "dense", "ppppuuuuu"},
+	denseI8x1:            {"dense_i8_1", "dense", "ppppuuuuu"},
+	denseI8x4:            {"dense_i8_4", "dense", "ppppuuuuu"},
+	embedRows:            {"embed_rows", "dense", "ppppuuu"},
+	packDense:            {"pack_dense", "dense", "ppuuu"},
+	packTernary:          {"pack_ternary", "ternary", "ppuuu"},
+	ternaryS8x8:          {"ternary_s8_8", "ternary", "ppppppuuuuu"},
+	ternaryS8x8Grouped:   {"ternary_s8_8_grouped", "ternary", "ppppppuuuuu"},
+	ternaryS8x128:        {"ternary_s8_128", "ternary", "ppppppuuuuu"},
+	ternaryS8x128Grouped: {"ternary_s8_128_grouped", "ternary", "ppppppuuuuu"},
+	ternaryF32x1:         {"ternary_f32_1", "ternary", "pppppuuuuuu"},
+	ternaryF32x4:         {"ternary_f32_4", "ternary", "pppppuuuuuu"},
+	attendRows:           {"attend_rows", "attention", "pppppUuuuf"},
+}
+
+// paramBytes is the length of a packed parameter list, each parameter aligned to its size.
+func paramBytes(params string) (n int) {
+	for _, p := range params {
+		size := 4
+		if p == 'p' || p == 'U' {
+			size = 8
+		}
+		n = (n+size-1)/size*size + size
+	}
+	return n
+}
+
+// load compiles every module. A file has a second form for compute capability 9.0 and later if its name with .sm_90
+// exists.
+func (d *Device) load(c *driver.Context) error {
+	modules := map[string]*driver.Module{}
+	for k := range numKernels {
+		file := table[k].file
+		if modules[file] == nil {
+			text, err := ptx.ReadFile("ptx/" + file + ".sm_90.ptx")
+			if err != nil || d.dev.Info.Major < 9 {
+				if text, err = ptx.ReadFile("ptx/" + file + ".ptx"); err != nil {
+					return err
+				}
+			}
+			if modules[file], err = c.LoadModule(string(text)); err != nil {
+				return fmt.Errorf("kernels %s: %w", file, err)
+			}
+		}
+		f, err := modules[file].Function(table[k].name)
+		if err != nil {
+			return err
+		}
+		d.fn[k] = f
+		d.bytes[k] = paramBytes(table[k].params)
+	}
+	for _, k := range []kernel{ternaryS8x128, ternaryS8x128Grouped} {
+		if err := d.fn[k].SetMaxDynamicShared(ringBytes(128)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// launch puts a kernel with the parameters in d.args into the stream. The first error stays, and nothing is launched
+// after it: take it with d.took.
+func (d *Device) launch(k kernel, x, y, threads, shared int) {
+	if d.err != nil {
+		return
+	}
+	if d.args.Len() != d.bytes[k] {
+		panic(fmt.Sprintf("cuda: kernel %s has parameters of %d bytes, got %d", table[k].name, d.bytes[k], d.args.Len()))
+	}
+	if x == 0 || y == 0 {
+		return
+	}
+	d.config = driver.LaunchConfig{Grid: [3]uint32{uint32(x), uint32(y), 1}, Block: [3]uint32{uint32(threads), 1, 1}, Shared: uint32(shared)}
+	if err := d.ctx.Launch(d.fn[k], &d.config, d.stream, &d.args); err != nil {
+		d.err = fmt.Errorf("kernel %s: %w", table[k].name, err)
+	}
+}
+
+// fail keeps the first error.
+func (d *Device) fail(err error) {
+	if d.err == nil {
+		d.err = err
+	}
+}
+
+// took returns the first error since the last call.
+func (d *Device) took() error {
+	err := d.err
+	d.err = nil
+	return err
+}

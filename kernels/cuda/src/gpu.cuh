@@ -1,0 +1,165 @@
+// The words in which the kernels are written: types, special registers, and one function for each instruction whose
+// rounding or whose place in memory matters. On a GPU they are PTX; with TRITTER_EMULATOR they are ordinary C++, so
+// that the tests can run the same kernels where there is no GPU.
+//
+// Every floating-point operation of a kernel goes through fma32, mul32, add32, sub32, div32 or sqrt32: each rounds
+// once, to nearest even, keeps subnormals, and is never fused with another (spec/numerics.md section 1).
+#pragma once
+
+typedef unsigned char u8;
+typedef signed char i8;
+typedef unsigned short u16;
+typedef unsigned int u32;
+typedef int i32;
+typedef unsigned long long u64;
+
+struct alignas(16) u32x4 {
+  u32 x, y, z, w;
+};
+struct alignas(16) f32x4 {
+  float x, y, z, w;
+};
+
+#ifdef TRITTER_EMULATOR
+#include "../emulator/words.h"
+#else
+
+#ifndef __NVCC__  // clang without the toolkit's headers
+#define __global__ __attribute__((global))
+#define __device__ __attribute__((device))
+#define __shared__ __attribute__((shared))
+#define __launch_bounds__(...) __attribute__((launch_bounds(__VA_ARGS__)))
+#define __forceinline__ inline __attribute__((always_inline))
+#endif
+
+#define FN static __device__ __forceinline__
+#define UNROLL _Pragma("unroll")
+#define KERNEL(name, ...) extern "C" __global__ void name(__VA_ARGS__)
+#define BOUNDED_KERNEL(threads, blocks, name, ...) extern "C" __global__ void __launch_bounds__(threads, blocks) name(__VA_ARGS__)
+
+#define SPECIAL_REGISTER(name, reg)              \
+  FN u32 name() {                                \
+    u32 v;                                       \
+    asm("mov.u32 %0, %" reg ";" : "=r"(v));      \
+    return v;                                    \
+  }
+SPECIAL_REGISTER(thread, "%tid.x")
+SPECIAL_REGISTER(threads, "%ntid.x")
+SPECIAL_REGISTER(block_x, "%ctaid.x")
+SPECIAL_REGISTER(block_y, "%ctaid.y")
+SPECIAL_REGISTER(blocks_x, "%nctaid.x")
+
+FN float fma32(float a, float b, float c) {
+  float v;
+  asm("fma.rn.f32 %0, %1, %2, %3;" : "=f"(v) : "f"(a), "f"(b), "f"(c));
+  return v;
+}
+#define BINARY(name, op)                                                        \
+  FN float name(float a, float b) {                                             \
+    float v;                                                                    \
+    asm(op ".rn.f32 %0, %1, %2;" : "=f"(v) : "f"(a), "f"(b));                   \
+    return v;                                                                   \
+  }
+BINARY(mul32, "mul")
+BINARY(add32, "add")
+BINARY(sub32, "sub")
+BINARY(div32, "div")
+FN float sqrt32(float a) {
+  float v;
+  asm("sqrt.rn.f32 %0, %1;" : "=f"(v) : "f"(a));
+  return v;
+}
+FN u32 bits(float v) {
+  u32 u;
+  asm("mov.b32 %0, %1;" : "=r"(u) : "f"(v));
+  return u;
+}
+FN float from_bits(u32 u) {
+  float v;
+  asm("mov.b32 %0, %1;" : "=f"(v) : "r"(u));
+  return v;
+}
+// to_float rounds an integer once.
+FN float to_float(i32 n) {
+  float v;
+  asm("cvt.rn.f32.s32 %0, %1;" : "=f"(v) : "r"(n));
+  return v;
+}
+
+FN void barrier() { asm volatile("bar.sync 0;" ::: "memory"); }
+FN void warp_barrier() { asm volatile("bar.warp.sync 0xffffffff;" ::: "memory"); }
+FN u32 shuffle_xor(u32 v, u32 mask) {
+  u32 r;
+  asm volatile("shfl.sync.bfly.b32 %0, %1, %2, 0x1f, 0xffffffff;" : "=r"(r) : "r"(v), "r"(mask));
+  return r;
+}
+FN float shuffle_xor(float v, u32 mask) { return from_bits(shuffle_xor(bits(v), mask)); }
+
+// mma_s8 adds to c the product of a, 16 rows x 32, and b, 32 x 8 columns, spread over the lanes of a warp as PTX
+// lays out mma.m16n8k32: with g = lane/4 and t = lane%4, a[0..3] are bytes 4t..4t+3 of row g, of row g+8, and
+// bytes 16+4t.. of the two; b[0..1] are the same bytes of column g; c[0..3] are row g at columns 2t and 2t+1, and
+// row g+8 at the two.
+FN void mma_s8(i32 c[4], u32 a0, u32 a1, u32 a2, u32 a3, u32 b0, u32 b1) {
+  asm volatile("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+               : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
+               : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
+}
+
+// load_weights reads 16 bytes that no other thread reads and nothing writes.
+FN u32x4 load_weights(const void* p) {
+  u32x4 v;
+  asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "l"(p));
+  return v;
+}
+
+// shared_bytes is the dynamic shared memory of the block.
+extern __shared__ u32x4 dynamic_shared[];
+FN u8* shared_bytes() { return (u8*)dynamic_shared; }
+FN u32 shared_address(const void* p) {
+  u64 a;
+  asm("cvta.to.shared.u64 %0, %1;" : "=l"(a) : "l"(p));
+  return (u32)a;
+}
+// copy_async starts to copy 16 bytes from global to shared memory.
+FN void copy_async(void* to, const void* from) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(shared_address(to)), "l"(from) : "memory");
+}
+FN void copy_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+// copy_wait waits until at most n groups of copies of this thread are under way.
+template <int N>
+FN void copy_wait() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory");
+}
+
+FN u32 atomic_add(u32* p, u32 v) {
+  u32 r;
+  asm volatile("atom.global.add.u32 %0, [%1], %2;" : "=r"(r) : "l"(p), "r"(v) : "memory");
+  return r;
+}
+FN void atomic_min(u32* p, u32 v) { asm volatile("red.global.min.u32 [%0], %1;" ::"l"(p), "r"(v) : "memory"); }
+FN void atomic_max(u64* p, u64 v) { asm volatile("red.global.max.u64 [%0], %1;" ::"l"(p), "l"(v) : "memory"); }
+// fence makes the writes of this thread visible to the device before those that follow.
+FN void fence() { asm volatile("membar.gl;" ::: "memory"); }
+
+// Programmatic dependent launch: await_grid returns when the kernels before this one have finished and their writes
+// are visible, and release_grid lets the next kernel start. Without it, and before sm_90, both do nothing, because
+// kernels of a stream follow each other.
+#ifdef TRITTER_DEPENDENT_LAUNCH
+FN void await_grid() { asm volatile("griddepcontrol.wait;" ::: "memory"); }
+FN void release_grid() { asm volatile("griddepcontrol.launch_dependents;" ::: "memory"); }
+#else
+FN void await_grid() {}
+FN void release_grid() {}
+#endif
+#endif
+
+FN u32 lane() { return thread() & 31; }
+FN u32 warp() { return thread() >> 5; }
+FN u32 warps() { return threads() >> 5; }
+
+FN u32 least(u32 a, u32 b) { return a < b ? a : b; }
+FN u32 greatest(u32 a, u32 b) { return a > b ? a : b; }
+FN u32 warp_greatest(u32 v) {
+  for (u32 w = 16; w > 0; w /= 2) v = greatest(v, shuffle_xor(v, w));
+  return v;
+}

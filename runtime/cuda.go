@@ -1,0 +1,152 @@
+package runtime
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/tritter-ai/tritter/format"
+	"github.com/tritter-ai/tritter/kernels"
+	"github.com/tritter-ai/tritter/kernels/cuda"
+	"github.com/tritter-ai/tritter/model"
+)
+
+// cudaEngine runs a model on an NVIDIA GPU.
+type cudaEngine struct {
+	model *Model
+	opt   Options
+
+	mu     sync.Mutex // one computation at a time
+	closed bool
+	device *cuda.Device
+	engine *cuda.Engine
+	plan   cuda.Plan
+}
+
+// NewCUDA copies m to the first NVIDIA GPU and returns the engine that computes it
+// there. Options.Threads and Options.Kernels are for the CPU. The errors are those of
+// kernels/cuda: no driver, no device, a driver that is too old, too little memory.
+func NewCUDA(m *Model, opt Options) (Engine, error) {
+	c := &m.Config
+	if opt.Context == 0 {
+		opt.Context = c.MaxPositionEmbeddings
+	}
+	if opt.Context < 1 || opt.Context > c.MaxPositionEmbeddings {
+		return nil, fmt.Errorf("context is %d, want 1 to %d, the model's max_position_embeddings", opt.Context, c.MaxPositionEmbeddings)
+	}
+	d, err := cuda.Open(0)
+	if err != nil {
+		return nil, err
+	}
+	e := &cudaEngine{model: m, opt: opt, device: d}
+	w := deviceWeights(m, opt.Context)
+	if e.engine, e.plan, err = d.Load(w); err != nil {
+		return nil, errors.Join(err, d.Close())
+	}
+	return e, nil
+}
+
+// deviceWeights names the model's tensors as package cuda does.
+func deviceWeights(m *Model, context int) *cuda.Weights {
+	c := &m.Config
+	w := &cuda.Weights{
+		Config: cuda.Config{Hidden: c.HiddenSize, Heads: c.NumHeads, KVHeads: c.NumKVHeads, HeadDim: c.HeadDim, FFN: c.IntermediateSize, Vocab: c.VocabSize,
+			Context: context, Int8: c.ActivationQuant == model.ActivationInt8, Activation: activations[c.Activation]},
+		Embed: &m.embed, HeadDense: m.head.Dense, HeadTernary: m.head.Ternary, Norm: m.norm, Angles: m.rope.At, Guard: format.Guard,
+	}
+	for i := range m.layers {
+		l := &m.layers[i]
+		p := func(p projection) cuda.Projection { return cuda.Projection{Ternary: p.Ternary, Norm: p.norm} }
+		w.Layers = append(w.Layers, cuda.Layer{
+			AttnNorm: l.attnNorm, QNorm: l.qNorm, KNorm: l.kNorm, AttnSubNorm: l.attnSubNorm, PostAttnNorm: l.postAttnNorm,
+			MLPNorm: l.mlpNorm, MLPSubNorm: l.mlpSubNorm, PostMLPNorm: l.postMLPNorm,
+			Q: p(l.q), K: p(l.k), V: p(l.v), O: p(l.o), Gate: p(l.gate), Up: p(l.up), Down: p(l.down),
+		})
+	}
+	return w
+}
+
+func (e *cudaEngine) Name() string  { return "cuda/" + e.device.Info().Name }
+func (e *cudaEngine) Model() *Model { return e.model }
+
+func (e *cudaEngine) NewSequence() Sequence { return &cudaSequence{e.engine.NewSequence()} }
+
+// cudaSequence makes a sequence of package cuda one of this package.
+type cudaSequence struct{ *cuda.Sequence }
+
+func (s *cudaSequence) Fork() Sequence { return &cudaSequence{s.Sequence.Fork()} }
+
+func (e *cudaEngine) Close() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closed {
+		return nil
+	}
+	e.closed = true
+	return errors.Join(e.engine.Close(), e.device.Close())
+}
+
+func (e *cudaEngine) Plan() MemoryPlan {
+	pages := (int64(e.opt.Context) + kernels.PageLen - 1) / kernels.PageLen
+	return MemoryPlan{Context: e.opt.Context, Loaded: e.plan.Weights, PerToken: e.plan.PerToken, Cache: pages * kernels.PageLen * e.plan.PerToken}
+}
+
+func (e *cudaEngine) Forward(ctx context.Context, spans []Span) ([]Result, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closed {
+		return nil, errors.New("the engine is closed")
+	}
+	c := &e.model.Config
+	results := make([]Result, len(spans))
+	on := make([]cuda.Span, len(spans))
+	used := make(map[*cuda.Sequence]bool, len(spans))
+	for i := range spans {
+		sp := &spans[i]
+		seq, n, err := e.checkSpan(sp, used)
+		if err != nil {
+			return nil, fmt.Errorf("span %d: %w", i, err)
+		}
+		results[i].Logits = make([]float32, sp.Logits.count(n)*c.VocabSize)
+		results[i].Hidden = make([]float32, sp.Hidden.count(n)*c.HiddenSize)
+		on[i] = cuda.Span{Seq: seq, Tokens: sp.Tokens, Embeddings: sp.Embeddings, Logits: results[i].Logits, Hidden: results[i].Hidden}
+	}
+	return results, e.engine.Forward(ctx, on)
+}
+
+// checkSpan returns the sequence of sp and its number of positions, or why it cannot be computed.
+func (e *cudaEngine) checkSpan(sp *Span, used map[*cuda.Sequence]bool) (*cuda.Sequence, int, error) {
+	c := &e.model.Config
+	s, ok := sp.Seq.(*cudaSequence)
+	switch {
+	case !ok || s.Engine() != e.engine:
+		return nil, 0, errors.New("the sequence belongs to another engine")
+	case s.Closed():
+		return nil, 0, errors.New("the sequence is closed")
+	case used[s.Sequence]:
+		return nil, 0, errors.New("the sequence appears in two spans of one call; give it one span")
+	case sp.Tokens != nil && sp.Embeddings != nil:
+		return nil, 0, errors.New("a span has tokens or embeddings, not both")
+	case len(sp.Embeddings)%c.HiddenSize != 0:
+		return nil, 0, fmt.Errorf("%d values are not whole embeddings of hidden_size %d", len(sp.Embeddings), c.HiddenSize)
+	}
+	used[s.Sequence] = true
+	for i, id := range sp.Tokens {
+		if id < 0 || id >= c.VocabSize {
+			return nil, 0, fmt.Errorf("token %d is id %d, want 0 to %d", i, id, c.VocabSize-1)
+		}
+	}
+	n := spanLen(sp, c.HiddenSize)
+	if n == 0 {
+		return nil, 0, errors.New("a span needs at least one token")
+	}
+	if s.Len()+n > e.opt.Context {
+		return nil, 0, &ContextError{Len: s.Len(), Add: n, Context: e.opt.Context}
+	}
+	return s.Sequence, n, nil
+}
+
+func (e *cudaEngine) Generate(ctx context.Context, requests []Request, yield func(request, token int) bool) ([]Finish, error) {
+	return generate(ctx, e, e.opt.Context, requests, yield)
+}

@@ -1,0 +1,155 @@
+package runtime_test
+
+import (
+	"context"
+	"math"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/tritter-ai/tritter/convert"
+	"github.com/tritter-ai/tritter/format"
+	"github.com/tritter-ai/tritter/internal/emulator"
+	"github.com/tritter-ai/tritter/kernels/ref"
+	"github.com/tritter-ai/tritter/runtime"
+)
+
+func gpu(t testing.TB, m *runtime.Model, opt runtime.Options) runtime.Engine {
+	t.Helper()
+	e, err := runtime.NewCUDA(m, opt)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, e.Close()) })
+	return e
+}
+
+// TestCUDALogits: the engine of the GPU gives the bits of the reference, however tokens are split into calls, batches
+// and forks.
+func TestCUDALogits(t *testing.T) {
+	emulator.Run(t, func(t *testing.T) {
+		for name := range shapes {
+			t.Run(name, func(t *testing.T) {
+				m := tiny(t, name)
+				vocab, hidden := m.Config.VocabSize, m.Config.HiddenSize
+				tokens := ids(150, vocab, 1)
+				cpu := engine(t, m, runtime.Options{Kernels: ref.New()})
+				want := forward(t, cpu, runtime.Span{Seq: cpu.NewSequence(), Tokens: tokens, Logits: runtime.PositionAll, Hidden: runtime.PositionAll})[0]
+				e := gpu(t, m, runtime.Options{})
+				for _, step := range []int{150, 65, 31} {
+					s := e.NewSequence()
+					for lo := 0; lo < len(tokens); lo += step {
+						hi := min(lo+step, len(tokens))
+						got := forward(t, e, runtime.Span{Seq: s, Tokens: tokens[lo:hi], Logits: runtime.PositionAll, Hidden: runtime.PositionAll})[0]
+						require.Equal(t, want.Logits[lo*vocab:hi*vocab], got.Logits, "steps of %d, at %d", step, lo)
+						require.Equal(t, want.Hidden[lo*hidden:hi*hidden], got.Hidden, "steps of %d, at %d", step, lo)
+					}
+					s.Close()
+				}
+
+				// One token at a time, from the middle of a page over its end.
+				a := e.NewSequence()
+				forward(t, e, runtime.Span{Seq: a, Tokens: tokens[:60]})
+				for at := 60; at < 70; at++ {
+					got := forward(t, e, runtime.Span{Seq: a, Tokens: tokens[at : at+1], Logits: runtime.PositionLast})[0].Logits
+					require.Equal(t, want.Logits[at*vocab:(at+1)*vocab], got, "token %d", at)
+				}
+
+				// A batch beside others, forks that part, and truncation.
+				b, c := e.NewSequence(), e.NewSequence()
+				forward(t, e, runtime.Span{Seq: b, Tokens: ids(70, vocab, 2)})
+				r := forward(t, e,
+					runtime.Span{Seq: c, Tokens: ids(5, vocab, 3), Logits: runtime.PositionLast},
+					runtime.Span{Seq: a, Tokens: tokens[70:100], Logits: runtime.PositionLast},
+					runtime.Span{Seq: b, Tokens: ids(9, vocab, 4)})
+				require.Equal(t, want.Logits[99*vocab:100*vocab], r[1].Logits)
+				require.Len(t, r[0].Logits, vocab)
+				require.Empty(t, r[2].Logits)
+				for _, at := range []int{100, 64, 33} {
+					a.Truncate(at)
+					f := a.Fork()
+					forward(t, e, runtime.Span{Seq: a, Tokens: ids(3, vocab, 5)})
+					r = forward(t, e, runtime.Span{Seq: f, Tokens: tokens[at : at+4], Logits: runtime.PositionLast})
+					require.Equal(t, want.Logits[(at+3)*vocab:(at+4)*vocab], r[0].Logits, "fork at %d", at)
+					a.Close()
+					a = f
+				}
+			})
+		}
+	})
+}
+
+// TestCUDAFixtures: the checkpoints of testdata, of every architecture, and the demo give the bits of the reference.
+func TestCUDAFixtures(t *testing.T) {
+	configs, err := filepath.Glob("../testdata/fixtures/*/config.json")
+	require.NoError(t, err)
+	require.NotEmpty(t, configs)
+	models := map[string]*runtime.Model{}
+	for _, config := range configs {
+		dir := filepath.Dir(config)
+		plan, err := convert.Open(dir, convert.Options{})
+		if err != nil { // a model that was not trained to be ternary
+			plan, err = convert.Open(dir, convert.Options{Rule: "absmean-row"})
+		}
+		require.NoError(t, err)
+		path := filepath.Join(t.TempDir(), "model.trit")
+		_, err = plan.Write(context.Background(), path, nil)
+		require.NoError(t, err)
+		require.NoError(t, plan.Close())
+		f, err := format.Open(path)
+		require.NoError(t, err)
+		t.Cleanup(func() { require.NoError(t, f.Close()) })
+		m, err := runtime.LoadModel(f)
+		require.NoError(t, err)
+		models[filepath.Base(dir)] = m
+	}
+	models["demo"], _ = openDemo(t)
+	emulator.Run(t, func(t *testing.T) {
+		for name, m := range models {
+			t.Run(name, func(t *testing.T) {
+				vocab := m.Config.VocabSize
+				cpu, e := engine(t, m, runtime.Options{}), gpu(t, m, runtime.Options{})
+				tokens := ids(8, vocab, 1)
+				want := forward(t, cpu, runtime.Span{Seq: cpu.NewSequence(), Tokens: tokens, Logits: runtime.PositionAll})[0].Logits
+				s := e.NewSequence()
+				got := forward(t, e, runtime.Span{Seq: s, Tokens: tokens[:6], Logits: runtime.PositionAll})[0].Logits
+				for at := 6; at < 8; at++ {
+					got = append(got, forward(t, e, runtime.Span{Seq: s, Tokens: tokens[at : at+1], Logits: runtime.PositionLast})[0].Logits...)
+				}
+				require.Equal(t, want, got)
+			})
+		}
+	})
+}
+
+func TestCUDAErrors(t *testing.T) {
+	emulator.Run(t, func(t *testing.T) {
+		m := tiny(t, "bitnet")
+		hidden := m.Config.HiddenSize
+		e := gpu(t, m, runtime.Options{Context: 100})
+		s := e.NewSequence()
+		forward(t, e, runtime.Span{Seq: s, Tokens: ids(50, m.Config.VocabSize, 1)})
+		closed := e.NewSequence()
+		closed.Close()
+		nan := make([]float32, 2*hidden)
+		nan[hidden+3] = float32(math.NaN())
+		for _, c := range []struct {
+			spans []runtime.Span
+			want  string
+		}{
+			{[]runtime.Span{{Seq: s, Tokens: ids(51, 97, 0)}}, "50 positions and 51 more do not fit in a context of 100"},
+			{[]runtime.Span{{Seq: s, Tokens: []int{1, 97}}}, "token 1 is id 97, want 0 to 96"},
+			{[]runtime.Span{{Seq: s, Tokens: []int{1}}, {Seq: s, Tokens: []int{1}}}, "two spans"},
+			{[]runtime.Span{{Seq: s}}, "at least one token"},
+			{[]runtime.Span{{Seq: s, Embeddings: nan}}, "layer 0: NormQuant: a value is NaN"},
+			{[]runtime.Span{{Seq: s, Embeddings: nan[hidden:]}}, "layer 0: NormQuant: a value is NaN"},
+			{[]runtime.Span{{Seq: closed, Tokens: []int{1}}}, "closed"},
+			{[]runtime.Span{{Seq: engine(t, m, runtime.Options{}).NewSequence(), Tokens: []int{1}}}, "another engine"},
+		} {
+			_, err := e.Forward(context.Background(), c.spans)
+			require.ErrorContains(t, err, c.want)
+			require.Equal(t, 50, s.Len())
+		}
+		_, err := runtime.NewCUDA(m, runtime.Options{Context: 301})
+		require.ErrorContains(t, err, "context is 301, want 1 to 300")
+	})
+}
