@@ -148,5 +148,52 @@ func (e *cudaEngine) checkSpan(sp *Span, used map[*cuda.Sequence]bool) (*cuda.Se
 }
 
 func (e *cudaEngine) Generate(ctx context.Context, requests []Request, yield func(request, token int) bool) ([]Finish, error) {
-	return generate(ctx, e, e.opt.Context, requests, yield)
+	greedy := func(s *Sampling) bool { return s.Temperature == 0 && s.RepetitionPenalty == 1 }
+	if len(requests) != 1 || !greedy(&requests[0].Sampling) || !e.engine.CanDecode() {
+		return generate(ctx, e, e.opt.Context, requests, yield)
+	}
+	finish, err := e.generateGreedy(ctx, &requests[0], yield)
+	if err != nil {
+		return nil, err
+	}
+	return []Finish{finish}, nil
+}
+
+// generateGreedy is generate for one request without sampling: the device feeds itself.
+func (e *cudaEngine) generateGreedy(ctx context.Context, req *Request, yield func(request, token int) bool) (Finish, error) {
+	r, err := begin(e, 0, req)
+	if err != nil {
+		return "", fmt.Errorf("request 0: %w", err)
+	}
+	defer r.close()
+	results, err := e.Forward(ctx, []Span{{Seq: r.seq, Tokens: r.feed, Logits: PositionLast}})
+	if err != nil {
+		return "", err
+	}
+	finish, err := r.step(req, results[0].Logits, e.opt.Context, yield)
+	if err != nil {
+		return "", fmt.Errorf("request 0: %w", err)
+	}
+	if finish != "" {
+		return finish, nil
+	}
+	steps := min(req.MaxNewTokens-r.count, e.opt.Context-r.seq.Len())
+	d := e.engine.Decode(r.seq.(*cudaSequence).Sequence, r.feed[0], steps)
+	for finish == "" {
+		id, err := e.next(ctx, d)
+		if err != nil {
+			return "", err
+		}
+		finish = r.accept(req, id, e.opt.Context, yield)
+	}
+	return finish, nil
+}
+
+func (e *cudaEngine) next(ctx context.Context, d *cuda.Decoding) (int, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closed {
+		return 0, errors.New("the engine is closed")
+	}
+	return d.Next(ctx)
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/tritter-ai/tritter/convert"
 	"github.com/tritter-ai/tritter/format"
 	"github.com/tritter-ai/tritter/internal/emulator"
+	"github.com/tritter-ai/tritter/internal/synth"
 	"github.com/tritter-ai/tritter/kernels/ref"
 	"github.com/tritter-ai/tritter/runtime"
 )
@@ -86,9 +87,13 @@ func TestCUDAFixtures(t *testing.T) {
 	models := map[string]*runtime.Model{}
 	for _, config := range configs {
 		dir := filepath.Dir(config)
-		plan, err := convert.Open(dir, convert.Options{})
+		source := dir
+		if filepath.Base(dir) == "tritter" { // the same model in three files
+			source = filepath.Join(dir, "model.safetensors")
+		}
+		plan, err := convert.Open(source, convert.Options{})
 		if err != nil { // a model that was not trained to be ternary
-			plan, err = convert.Open(dir, convert.Options{Rule: "absmean-row"})
+			plan, err = convert.Open(source, convert.Options{Rule: "absmean-row"})
 		}
 		require.NoError(t, err)
 		path := filepath.Join(t.TempDir(), "model.trit")
@@ -116,6 +121,81 @@ func TestCUDAFixtures(t *testing.T) {
 					got = append(got, forward(t, e, runtime.Span{Seq: s, Tokens: tokens[at : at+1], Logits: runtime.PositionLast})[0].Logits...)
 				}
 				require.Equal(t, want, got)
+			})
+		}
+	})
+}
+
+// aligned are shapes that the kernels for one token are for.
+var aligned = map[string]struct {
+	shape   synth.Shape
+	storage synth.Storage
+	opt     convert.Options
+}{
+	"bitnet": {synth.Shape{Class: "BitNetForCausalLM", Hidden: 128, Layers: 2, Heads: 4, KVHeads: 2, Intermediate: 384, Vocab: 99, Context: 700, Tied: true, AttentionBias: true},
+		synth.Online, convert.Options{}},
+	"llama": {synth.Shape{Class: "LlamaForCausalLM", Hidden: 1152, Layers: 1, Heads: 2, KVHeads: 2, HeadDim: 64, Intermediate: 128, Vocab: 96, Context: 700},
+		synth.Dense, convert.Options{Rule: "absmean-row", Activations: "int8", Head: "int8"}},
+}
+
+// TestCUDADecode: the kernels for one token, as graphs and one by one, and the loop in which the device feeds itself,
+// give the bits of the reference, across pages and chunks of attention.
+func TestCUDADecode(t *testing.T) {
+	models := map[string]*runtime.Model{}
+	for name, s := range aligned {
+		f, err := format.Open(tinyFile(t, s.shape, s.storage, s.opt))
+		require.NoError(t, err)
+		t.Cleanup(func() { require.NoError(t, f.Close()) })
+		models[name], err = runtime.LoadModel(f)
+		require.NoError(t, err)
+	}
+	emulator.Run(t, func(t *testing.T) {
+		for name, m := range models {
+			t.Run(name, func(t *testing.T) {
+				vocab := m.Config.VocabSize
+				cpu, e := engine(t, m, runtime.Options{}), gpu(t, m, runtime.Options{})
+				require.True(t, runtime.CanDecode(e))
+				tokens := ids(600, vocab, 1)
+				a, b := cpu.NewSequence(), e.NewSequence()
+				at := 0
+				for _, stop := range []int{1, 61, 125, 317, 590} { // prefill up to here, then some tokens alone
+					if stop > at {
+						forward(t, cpu, runtime.Span{Seq: a, Tokens: tokens[at:stop]})
+						forward(t, e, runtime.Span{Seq: b, Tokens: tokens[at:stop]})
+					}
+					for at = stop; at < stop+6; at++ {
+						runtime.PlainLaunches(e, at%2 == 0)
+						span := runtime.Span{Tokens: tokens[at : at+1], Logits: runtime.PositionLast}
+						span.Seq = a
+						want := forward(t, cpu, span)[0].Logits
+						span.Seq = b
+						require.Equal(t, want, forward(t, e, span)[0].Logits, "position %d", at)
+					}
+				}
+
+				// Greedy generation, interrupted by other calls.
+				for _, length := range []int{5, 62, 120} {
+					request := runtime.Request{Tokens: ids(length, vocab, 3), MaxNewTokens: 12, Sampling: greedy}
+					want, finish := generate(t, cpu, request)
+					require.Equal(t, runtime.FinishLength, finish[0])
+					var got []int
+					finish, err := e.Generate(context.Background(), []runtime.Request{request}, func(_, id int) bool {
+						got = append(got, id)
+						if len(got)%5 == 0 {
+							forward(t, e, runtime.Span{Seq: e.NewSequence(), Tokens: ids(len(got)/5, vocab, 4)})
+						}
+						return true
+					})
+					require.NoError(t, err)
+					require.Equal(t, runtime.FinishLength, finish[0])
+					require.Equal(t, want[0], got)
+
+					request.EOS = want[0][7:8]
+					want, finish = generate(t, cpu, request)
+					got2, finish2 := generate(t, e, request)
+					require.Equal(t, want, got2)
+					require.Equal(t, finish, finish2)
+				}
 			})
 		}
 	})

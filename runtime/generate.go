@@ -90,25 +90,30 @@ func (r *running) close() {
 	}
 }
 
-// step samples the next token and decides whether the request goes on ("").
+// step samples the next token and accepts it.
 func (r *running) step(req *Request, logits []float32, context int, yield func(request, token int) bool) (Finish, error) {
 	id, err := req.Sampling.Sample(logits, r.seen, r.seq.Len())
 	if err != nil {
 		return "", err
 	}
+	return r.accept(req, id, context, yield), nil
+}
+
+// accept takes the sampled token and decides whether the request goes on ("").
+func (r *running) accept(req *Request, id, context int, yield func(request, token int) bool) Finish {
 	if slices.Contains(req.EOS, id) {
-		return FinishEOS, nil
+		return FinishEOS
 	}
 	r.count++
 	r.seen[id] = true
 	r.feed = []int{id}
 	switch {
 	case !yield(r.index, id):
-		return FinishStopped, nil
+		return FinishStopped
 	case r.count == req.MaxNewTokens:
-		return FinishLength, nil
+		return FinishLength
 	case r.seq.Len() >= context:
-		return FinishContext, nil
+		return FinishContext
 	}
-	return "", nil
+	return ""
 }

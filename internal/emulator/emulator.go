@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -41,24 +42,28 @@ func Run(t *testing.T, test func(t *testing.T)) {
 	})
 	t.Run("emulator", func(t *testing.T) {
 		path, err := build()
-		if err != nil {
+		if errors.Is(err, errors.ErrUnsupported) {
 			missing(t, "emulator", err)
+		}
+		if err != nil {
+			t.Fatal(err)
 		}
 		t.Setenv(driver.LibraryEnv, path)
 		test(t)
 	})
 }
 
-// build compiles the library, unless one of the same sources is there from before, and returns its path.
+// build compiles the library, unless one of the same sources is there from before, and returns its path. The error is
+// of the kind errors.ErrUnsupported on a machine that cannot.
 func build() (string, error) {
 	if goruntime.GOOS != "linux" || goruntime.GOARCH != "amd64" || !cpu.X86.HasFMA {
-		return "", errors.New("the emulator is for linux on amd64 with FMA")
+		return "", fmt.Errorf("%w: the emulator is for linux on amd64 with FMA", errors.ErrUnsupported)
 	}
 	_, self, _, _ := goruntime.Caller(0)
 	root := filepath.Join(filepath.Dir(self), "../../kernels/cuda")
 	compiler, err := exec.LookPath("c++")
 	if err != nil {
-		return "", err
+		return "", fmt.Errorf("%w: %w", errors.ErrUnsupported, err)
 	}
 	sources, err := filepath.Glob(filepath.Join(root, "src/*.cu*"))
 	if err != nil {

@@ -139,8 +139,19 @@ func (s *Sequence) reserve(n int) error {
 		c.release(s.blocks[last])
 		s.blocks[last] = own
 	}
+	return s.extend(n)
+}
+
+// grow makes room for n more positions behind a reserve, without touching what is there.
+func (s *Sequence) grow(n int) error {
+	s.engine.cache.mu.Lock()
+	defer s.engine.cache.mu.Unlock()
+	return s.extend(n)
+}
+
+func (s *Sequence) extend(n int) error {
 	for len(s.blocks)*kernels.PageLen < s.len+n {
-		b, err := c.alloc(d)
+		b, err := s.engine.cache.alloc(s.engine.d)
 		if err != nil {
 			return err
 		}

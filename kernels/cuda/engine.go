@@ -28,6 +28,9 @@ type Engine struct {
 	b    buffers
 	rows []row
 	meta meta
+
+	s    single
+	fast bool // s can be used
 }
 
 // buffers are activations on the device, [row, width].
@@ -121,7 +124,8 @@ func plan(w *Weights, batch int) (weights, scratch int64, err error) {
 		return 0, 0, err
 	}
 	var buf buffers
-	err = buf.alloc(&b, &w.Config, batch)
+	var s single
+	err = errors.Join(buf.alloc(&b, &w.Config, batch), s.alloc(&b, &w.Config))
 	return driver.ArenaSize(a.pieces...), driver.ArenaSize(b.pieces...), err
 }
 
@@ -151,11 +155,16 @@ func (d *Device) Load(w *Weights) (*Engine, Plan, error) {
 		if e.scratch, err = driver.NewArena(d.ctx, scratch); err != nil {
 			return err
 		}
-		if err := e.b.alloc(e.scratch, &e.c, e.batch); err != nil {
+		if err := errors.Join(e.b.alloc(e.scratch, &e.c, e.batch), e.s.alloc(e.scratch, &e.c)); err != nil {
 			return err
 		}
 		if err := e.p.alloc(e.weights, w); err != nil {
 			return err
+		}
+		if e.fast = e.canSingle(); e.fast {
+			if err := e.s.open(e); err != nil {
+				return err
+			}
 		}
 		copyAll := func() error {
 			d.upload(&e.p, w)
@@ -177,6 +186,9 @@ func (e *Engine) Close() error {
 	return e.d.do(func() error {
 		e.cache.close(e.d)
 		var errs []error
+		if e.fast {
+			errs = append(errs, e.s.close())
+		}
 		for _, a := range []*driver.Arena{e.weights, e.scratch} {
 			if a != nil {
 				errs = append(errs, a.Close())
@@ -236,6 +248,10 @@ func (e *Engine) Forward(ctx context.Context, spans []Span) error {
 				return err
 			}
 		}
+		if e.fast && len(e.rows) == 1 && spans[0].Embeddings == nil && len(spans[0].Hidden) == 0 {
+			return e.forwardSingle(&e.rows[0], &spans[0])
+		}
+		e.s.turn++
 		for lo := 0; lo < len(e.rows); lo += e.batch {
 			if err := ctx.Err(); err != nil {
 				return err

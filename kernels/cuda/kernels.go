@@ -38,6 +38,12 @@ const (
 	ternaryF32x1
 	ternaryF32x4
 	attendRows
+	decodeMultiply4
+	decodeMultiply8
+	decodeMultiply12
+	decodeAttend
+	pickGreatest
+	advance
 	numKernels
 )
 
@@ -67,6 +73,12 @@ var table = [numKernels]struct{ name, file, params string }{
 	ternaryF32x1:         {"ternary_f32_1", "ternary", "pppppuuuuuu"},
 	ternaryF32x4:         {"ternary_f32_4", "ternary", "pppppuuuuuu"},
 	attendRows:           {"attend_rows", "attention", "pppppUuuuf"},
+	decodeMultiply4:      {"decode_multiply_4", "decode", "ppppppufppufpppuuuupu"},
+	decodeMultiply8:      {"decode_multiply_8", "decode", "ppppppufppufpppuuuupu"},
+	decodeMultiply12:     {"decode_multiply_12", "decode", "ppppppufppufpppuuuupu"},
+	decodeAttend:         {"decode_attend", "decode", "ppppppUuuufppufppufpppu"},
+	pickGreatest:         {"pick_greatest", "decode", "ppupu"},
+	advance:              {"advance", "decode", "pppp"},
 }
 
 // paramBytes is the length of a packed parameter list, each parameter aligned to its size.
@@ -125,7 +137,8 @@ func (d *Device) launch(k kernel, x, y, threads, shared int) {
 	if x == 0 || y == 0 {
 		return
 	}
-	d.config = driver.LaunchConfig{Grid: [3]uint32{uint32(x), uint32(y), 1}, Block: [3]uint32{uint32(threads), 1, 1}, Shared: uint32(shared)}
+	dependent := k >= decodeMultiply4 && d.dev.Info.Major >= 9
+	d.config = driver.LaunchConfig{Programmatic: dependent, Grid: [3]uint32{uint32(x), uint32(y), 1}, Block: [3]uint32{uint32(threads), 1, 1}, Shared: uint32(shared)}
 	if err := d.ctx.Launch(d.fn[k], &d.config, d.stream, &d.args); err != nil {
 		d.err = fmt.Errorf("kernel %s: %w", table[k].name, err)
 	}

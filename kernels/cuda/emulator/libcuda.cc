@@ -82,7 +82,7 @@ static void enter() {
   abort();
 }
 
-static void fail(const char* what) {
+void fail(const char* what) {
   fprintf(stderr, "emulator: kernel %s, block %u %u: %s\n", kernel->name, block_index[0], block_index[1], what);
   abort();
 }

@@ -6,6 +6,7 @@
 
 #define FN static inline __attribute__((always_inline))
 #define UNROLL
+#define UNROLL_BY(n)
 #define __shared__ static
 
 namespace emulator {
@@ -15,6 +16,7 @@ extern u32 warp_words[32][8];
 extern unsigned char* shared_memory;
 void block_barrier();
 void warp_barrier();
+[[noreturn]] void fail(const char* what);
 
 // unpack reads parameters from the packed buffer of a launch.
 inline unsigned long long align(unsigned long long at, unsigned long long to) { return (at + to - 1) / to * to; }
@@ -86,6 +88,18 @@ FN u32 shuffle_xor(u32 v, u32 mask) {
 }
 FN float shuffle_xor(float v, u32 mask) { return from_bits(shuffle_xor(bits(v), mask)); }
 
+FN float shuffle_from(float v, u32 lane) {
+  emulator::warp_words[emulator::thread_index & 31][0] = bits(v);
+  emulator::warp_barrier();
+  float other = from_bits(emulator::warp_words[lane & 31][0]);
+  emulator::warp_barrier();
+  return other;
+}
+FN float shuffle_up(float v, u32 lanes) {
+  u32 self = emulator::thread_index & 31;
+  return shuffle_from(v, self < lanes ? self : self - lanes);
+}
+
 FN void mma_s8(i32 c[4], u32 a0, u32 a1, u32 a2, u32 a3, u32 b0, u32 b1) {
   u32 self = emulator::thread_index & 31, mine[6] = {a0, a1, a2, a3, b0, b1};
   memcpy(emulator::warp_words[self], mine, sizeof mine);
@@ -103,9 +117,14 @@ FN void mma_s8(i32 c[4], u32 a0, u32 a1, u32 a2, u32 a3, u32 b0, u32 b1) {
   emulator::warp_barrier();
 }
 
-FN u32x4 load_weights(const void* p) { return *(const u32x4*)p; }
+// aligned holds an address to what a GPU asks of an access of 16 bytes.
+FN const void* aligned(const void* p) {
+  if ((u64)p % 16) emulator::fail("an access of 16 bytes is not aligned");
+  return p;
+}
+FN u32x4 load_weights(const void* p) { return *(const u32x4*)aligned(p); }
 FN u8* shared_bytes() { return emulator::shared_memory; }
-FN void copy_async(void* to, const void* from) { memcpy(to, from, 16); }
+FN void copy_async(void* to, const void* from) { memcpy((void*)aligned(to), aligned(from), 16); }
 FN void copy_commit() {}
 template <int N>
 FN void copy_wait() {}

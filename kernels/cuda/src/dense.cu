@@ -53,8 +53,6 @@ FN void dense(float* y, const u8* w, const float* scales, const float* x, u32 ro
 // dense_TYPE_N multiplies rows of the matrix by m tokens, N of them in a block: y[token*ldy + row].
 #define DENSE(name, type, tokens)                                                                                                                                           \
   BOUNDED_KERNEL(256, 2, name, float* y, const u8* w, const float* scales, const float* x, u32 rows, u32 cols, u32 m, u32 ldx, u32 ldy) { \
-    await_grid();                                                                                                                                                           \
-    release_grid();                                                                                                                                                         \
     dense<type, tokens>(y, w, scales, x, rows, cols, m, ldx, ldy);                                                                                                          \
   }
 DENSE(dense_f32_1, ElementsF32, 1)
@@ -83,8 +81,6 @@ FN void embed(float* y, const u8* w, const float* scales, u32 row, u32 cols) {
 // embed_rows writes row rows[i] of a matrix of a type to row i of y. An index past the matrix leaves its row alone:
 // the host fills that one.
 KERNEL(embed_rows, float* y, const u8* w, const float* scales, const u32* indices, u32 rows, u32 cols, u32 type) {
-  await_grid();
-  release_grid();
   u32 row = indices[block_x()];
   y += (u64)block_x() * cols;
   if (row >= rows) return;

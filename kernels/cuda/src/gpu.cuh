@@ -34,57 +34,43 @@ struct alignas(16) f32x4 {
 
 #define FN static __device__ __forceinline__
 #define UNROLL _Pragma("unroll")
+#define PRAGMA(text) _Pragma(#text)
+#define UNROLL_BY(n) PRAGMA(unroll n)
 #define KERNEL(name, ...) extern "C" __global__ void name(__VA_ARGS__)
 #define BOUNDED_KERNEL(threads, blocks, name, ...) extern "C" __global__ void __launch_bounds__(threads, blocks) name(__VA_ARGS__)
 
-#define SPECIAL_REGISTER(name, reg)              \
-  FN u32 name() {                                \
-    u32 v;                                       \
-    asm("mov.u32 %0, %" reg ";" : "=r"(v));      \
-    return v;                                    \
-  }
-SPECIAL_REGISTER(thread, "%tid.x")
-SPECIAL_REGISTER(threads, "%ntid.x")
-SPECIAL_REGISTER(block_x, "%ctaid.x")
-SPECIAL_REGISTER(block_y, "%ctaid.y")
-SPECIAL_REGISTER(blocks_x, "%nctaid.x")
-
-FN float fma32(float a, float b, float c) {
-  float v;
-  asm("fma.rn.f32 %0, %1, %2, %3;" : "=f"(v) : "f"(a), "f"(b), "f"(c));
-  return v;
-}
-#define BINARY(name, op)                                                        \
-  FN float name(float a, float b) {                                             \
-    float v;                                                                    \
-    asm(op ".rn.f32 %0, %1, %2;" : "=f"(v) : "f"(a), "f"(b));                   \
-    return v;                                                                   \
-  }
-BINARY(mul32, "mul")
-BINARY(add32, "add")
-BINARY(sub32, "sub")
-BINARY(div32, "div")
-FN float sqrt32(float a) {
-  float v;
-  asm("sqrt.rn.f32 %0, %1;" : "=f"(v) : "f"(a));
-  return v;
-}
-FN u32 bits(float v) {
-  u32 u;
-  asm("mov.b32 %0, %1;" : "=r"(u) : "f"(v));
-  return u;
-}
-FN float from_bits(u32 u) {
-  float v;
-  asm("mov.b32 %0, %1;" : "=f"(v) : "r"(u));
-  return v;
-}
+#ifdef __NVCC__
+FN u32 thread() { return threadIdx.x; }
+FN u32 threads() { return blockDim.x; }
+FN u32 block_x() { return blockIdx.x; }
+FN u32 block_y() { return blockIdx.y; }
+FN u32 blocks_x() { return gridDim.x; }
+FN float fma32(float a, float b, float c) { return __fmaf_rn(a, b, c); }
+FN float mul32(float a, float b) { return __fmul_rn(a, b); }
+FN float add32(float a, float b) { return __fadd_rn(a, b); }
+FN float sub32(float a, float b) { return __fsub_rn(a, b); }
+FN float div32(float a, float b) { return __fdiv_rn(a, b); }
+FN float sqrt32(float a) { return __fsqrt_rn(a); }
+FN u32 bits(float v) { return __float_as_uint(v); }
+FN float from_bits(u32 u) { return __uint_as_float(u); }
 // to_float rounds an integer once.
-FN float to_float(i32 n) {
-  float v;
-  asm("cvt.rn.f32.s32 %0, %1;" : "=f"(v) : "r"(n));
-  return v;
-}
+FN float to_float(i32 n) { return __int2float_rn(n); }
+#else
+FN u32 thread() { return __nvvm_read_ptx_sreg_tid_x(); }
+FN u32 threads() { return __nvvm_read_ptx_sreg_ntid_x(); }
+FN u32 block_x() { return __nvvm_read_ptx_sreg_ctaid_x(); }
+FN u32 block_y() { return __nvvm_read_ptx_sreg_ctaid_y(); }
+FN u32 blocks_x() { return __nvvm_read_ptx_sreg_nctaid_x(); }
+FN float fma32(float a, float b, float c) { return __nvvm_fma_rn_f(a, b, c); }
+FN float mul32(float a, float b) { return __nvvm_mul_rn_f(a, b); }
+FN float add32(float a, float b) { return __nvvm_add_rn_f(a, b); }
+FN float sub32(float a, float b) { return __nvvm_add_rn_f(a, -b); }
+FN float div32(float a, float b) { return __nvvm_div_rn_f(a, b); }
+FN float sqrt32(float a) { return __nvvm_sqrt_rn_f(a); }
+FN u32 bits(float v) { return __builtin_bit_cast(u32, v); }
+FN float from_bits(u32 u) { return __builtin_bit_cast(float, u); }
+FN float to_float(i32 n) { return __nvvm_i2f_rn(n); }
+#endif
 
 FN void barrier() { asm volatile("bar.sync 0;" ::: "memory"); }
 FN void warp_barrier() { asm volatile("bar.warp.sync 0xffffffff;" ::: "memory"); }
@@ -94,6 +80,18 @@ FN u32 shuffle_xor(u32 v, u32 mask) {
   return r;
 }
 FN float shuffle_xor(float v, u32 mask) { return from_bits(shuffle_xor(bits(v), mask)); }
+
+// shuffle_up returns v of the lane that many lower, and shuffle_from that of one lane.
+FN float shuffle_up(float v, u32 lanes) {
+  u32 r;
+  asm volatile("shfl.sync.up.b32 %0, %1, %2, 0x0, 0xffffffff;" : "=r"(r) : "r"(bits(v)), "r"(lanes));
+  return from_bits(r);
+}
+FN float shuffle_from(float v, u32 lane) {
+  u32 r;
+  asm volatile("shfl.sync.idx.b32 %0, %1, %2, 0x1f, 0xffffffff;" : "=r"(r) : "r"(bits(v)), "r"(lane));
+  return from_bits(r);
+}
 
 // mma_s8 adds to c the product of a, 16 rows x 32, and b, 32 x 8 columns, spread over the lanes of a warp as PTX
 // lays out mma.m16n8k32: with g = lane/4 and t = lane%4, a[0..3] are bytes 4t..4t+3 of row g, of row g+8, and

@@ -59,8 +59,6 @@ FN void multiply_s8(float* y, const u32x4* w, const float* scales, const float* 
   float sum[Grouped ? TR : 1][Grouped ? TC : 1][4] = {};
   u32x4 now[TR], next[TR];
   weights(now, 0);
-  await_grid();
-  release_grid();
   for (u32 tile = 0; tile < Stages - 1; tile++) fetch(tile);
   for (u32 tile = 0; tile < columns; tile++) {
     copy_wait<Stages - 2>();
@@ -204,8 +202,6 @@ FN void multiply_f32(float* y, const u32x4* w, const float* scales, const float*
 // ternary_f32_N multiplies by m tokens of f32, N in a block.
 #define TERNARY_F32(name, tokens)                                                                                                                                                                                \
   BOUNDED_KERNEL(256, 1, name, float* y, const u32x4* w, const float* scales, const float* bias, const float* x, u32 rows, u32 cols, u32 m, u32 ldx, u32 ldy, u32 group) { \
-    await_grid();                                                                                                                                                                                                \
-    release_grid();                                                                                                                                                                                              \
     multiply_f32<tokens>(y, w, scales, bias, x, rows, cols, m, ldx, ldy, group);                                                                                                                     \
   }
 TERNARY_F32(ternary_f32_1, 1)

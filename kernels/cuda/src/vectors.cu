@@ -5,8 +5,6 @@
 // norm_rows normalizes each of the rows of n elements; y may be x. Where section 6 asks for an error, bad becomes the
 // least site that saw one.
 KERNEL(norm_rows, float* y, const float* x, const float* w, const float* b, u32 n, u32 kind, float eps, u32* bad, u32 site) {
-  await_grid();
-  release_grid();
   y += (u64)block_x() * n;
   x += (u64)block_x() * n;
   Deviation d = deviation(x, n, kind, eps);
@@ -22,8 +20,6 @@ KERNEL(norm_rows, float* y, const float* x, const float* w, const float* b, u32 
 // quantize_rows normalizes rows of n elements and quantizes them to rows of stride codes, a multiple of 128, in the
 // order of code_word, zeros after them. maxima gets each row's absolute maximum.
 KERNEL(quantize_rows, i8* q, float* maxima, const float* x, const float* w, const float* b, u32 n, u32 stride, u32 kind, float eps, u32* bad, u32 site) {
-  await_grid();
-  release_grid();
   x += (u64)block_x() * n;
   u32* words = (u32*)(q + (u64)block_x() * stride);
   Deviation d = deviation(x, n, kind, eps);
@@ -47,8 +43,6 @@ KERNEL(quantize_rows, i8* q, float* maxima, const float* x, const float* w, cons
 // rotate_heads turns heads of 2*half elements in place: head h of row block_x, which holds `heads` of them, by row
 // positions[block_x] of the table of half cosines and half sines.
 KERNEL(rotate_heads, float* x, const float* table, const u32* positions, u32 heads, u32 half) {
-  await_grid();
-  release_grid();
   const float* cosines = table + (u64)positions[block_x()] * 2 * half;
   const float* sines = cosines + half;
   x += (u64)block_x() * heads * 2 * half;
@@ -64,8 +58,6 @@ KERNEL(rotate_heads, float* x, const float* table, const u32* positions, u32 hea
 // store_page puts the keys and values of row block_x, heads*dim of each, into its slot of its page of the layer.
 // tables holds the address of each page's first layer; a row's own table begins at starts[row].
 KERNEL(store_page, const float* k, const float* v, const u64* tables, const u32* starts, const u32* positions, u64 offset, u32 heads, u32 dim) {
-  await_grid();
-  release_grid();
   u32 row = block_x(), slot = positions[row] % kPage;
   float* page = (float*)(tables[starts[row] + positions[row] / kPage] + offset);
   float* values = page + (u64)heads * dim * kPage;
@@ -77,8 +69,6 @@ KERNEL(store_page, const float* k, const float* v, const u64* tables, const u32*
 
 // gate_units is section 13: h = act(g) * u; h may be g or u.
 KERNEL(gate_units, float* h, const float* g, const float* u, u32 n, u32 relu2) {
-  await_grid();
-  release_grid();
   for (u32 i = block_x() * threads() + thread(); i < n; i += blocks_x() * threads()) {
     float v = g[i];
     if (relu2) {
@@ -93,7 +83,5 @@ KERNEL(gate_units, float* h, const float* g, const float* u, u32 n, u32 relu2) {
 
 // add_units adds y to x.
 KERNEL(add_units, float* x, const float* y, u32 n) {
-  await_grid();
-  release_grid();
   for (u32 i = block_x() * threads() + thread(); i < n; i += blocks_x() * threads()) x[i] = add32(x[i], y[i]);
 }
