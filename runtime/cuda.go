@@ -24,8 +24,8 @@ type cudaEngine struct {
 	plan   cuda.Plan
 }
 
-// NewCUDA copies m to the first NVIDIA GPU and returns the engine that computes it
-// there. Options.Threads and Options.Kernels are for the CPU. The errors are those of
+// NewCUDA copies m to the CUDA device of number opt.Device and returns the engine that
+// computes it there. Options.Threads and Options.Kernels are for the CPU. The errors are those of
 // kernels/cuda: no driver, no device, a driver that is too old, too little memory.
 func NewCUDA(m *Model, opt Options) (Engine, error) {
 	c := &m.Config
@@ -35,7 +35,7 @@ func NewCUDA(m *Model, opt Options) (Engine, error) {
 	if opt.Context < 1 || opt.Context > c.MaxPositionEmbeddings {
 		return nil, fmt.Errorf("context is %d, want 1 to %d, the model's max_position_embeddings", opt.Context, c.MaxPositionEmbeddings)
 	}
-	d, err := cuda.Open(0)
+	d, err := cuda.Open(opt.Device)
 	if err != nil {
 		return nil, err
 	}

@@ -5,9 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	goruntime "runtime"
 	"slices"
-	"sync"
 
 	"github.com/tritter-ai/tritter/convert"
 	"github.com/tritter-ai/tritter/format"
@@ -39,14 +37,14 @@ func (v *verifier) checkProvenance() (string, error) {
 	named := map[string]bool{}
 	for _, t := range p.Tensors {
 		if _, ok := v.file.Tensor(t.Target); !ok && t.Rule != model.RuleDropped {
-			v.findTensor("provenance", t.Target, 0, "provenance names a target %q that is no tensor of the file", t.Target)
+			v.findTensor("provenance", t.Target, 0, t.Target, "a tensor of the file", "", "provenance names a target %q that is no tensor of the file", t.Target)
 		}
 		named[t.Target] = true
 	}
 	h := v.file.Header()
 	for i := range h.Tensors {
 		if name := h.Tensors[i].Name; !named[name] {
-			v.findTensor("provenance", name, 0, "provenance does not say where tensor %s comes from", name)
+			v.findTensor("provenance", name, 0, "no source", "at least one source tensor", "", "provenance does not say where tensor %s comes from", name)
 		}
 	}
 	return fmt.Sprintf("%s: %d source tensors, by %s", p.Family, len(p.Tensors), p.Tool), nil
@@ -102,7 +100,7 @@ func (v *verifier) compareSourceHashes(plan *convert.Plan, p *model.Provenance) 
 	for _, t := range p.Tensors {
 		src, ok := plan.SourceTensor(t.Name)
 		if !ok {
-			v.findTensor("source", t.Target, 0, "the checkpoint has no tensor %s, from which %s was made", t.Name, t.Target)
+			v.findTensor("source", t.Target, 0, "no such tensor", t.Name, "another checkpoint?", "the checkpoint has no tensor %s, from which %s was made", t.Name, t.Target)
 			continue
 		}
 		if _, done := sums[t.Name]; !done {
@@ -113,7 +111,7 @@ func (v *verifier) compareSourceHashes(plan *convert.Plan, p *model.Provenance) 
 			sums[t.Name] = hex.EncodeToString(sum[:])
 		}
 		if got := sums[t.Name]; got != t.SHA256 {
-			v.findTensor("source", t.Target, 0, "source tensor %s has SHA-256 %s, the file was made from %s: this is another checkpoint", t.Name, got, t.SHA256)
+			v.findTensor("source", t.Target, 0, got, t.SHA256, "another checkpoint", "source tensor %s has SHA-256 %s, the file was made from %s: this is another checkpoint", t.Name, got, t.SHA256)
 		}
 	}
 	return nil
@@ -126,12 +124,14 @@ func (v *verifier) sourceJobs(plan *convert.Plan) (jobs []int) {
 		spec := &plan.Targets[i].Spec
 		t, ok := v.file.Tensor(spec.Name)
 		if !ok {
-			v.findTensor("source", spec.Name, 0, "the source gives a tensor %s, which the file does not have", spec.Name)
+			v.findTensor("source", spec.Name, 0, "no such tensor", spec.Name, "", "the source gives a tensor %s, which the file does not have", spec.Name)
 			continue
 		}
 		info := t.Info()
 		if info.Encoding != spec.Encoding || info.Rule != spec.Rule || info.Granularity != spec.Granularity || info.Group != spec.Group || !slices.Equal(info.Dims, spec.Dims) {
-			v.findTensor("source", spec.Name, info.Offset, "tensor is %s %s %s %v, the source gives %s %s %s %v", info.Encoding, info.Rule, info.Granularity, info.Dims, spec.Encoding, spec.Rule, spec.Granularity, spec.Dims)
+			got := fmt.Sprintf("%s %s %s %v", info.Encoding, info.Rule, info.Granularity, info.Dims)
+			want := fmt.Sprintf("%s %s %s %v", spec.Encoding, spec.Rule, spec.Granularity, spec.Dims)
+			v.findTensor("source", spec.Name, info.Offset, got, want, "", "tensor is %s, the source gives %s", got, want)
 			continue
 		}
 		jobs = append(jobs, i)
@@ -140,46 +140,42 @@ func (v *verifier) sourceJobs(plan *convert.Plan) (jobs []int) {
 }
 
 func (v *verifier) compareTensors(plan *convert.Plan, jobs []int) error {
-	workers := v.opt.Workers
-	if workers < 1 {
-		workers = goruntime.GOMAXPROCS(0)
-	}
 	sinks, errs := make([]*comparer, len(jobs)), make([]error, len(jobs))
 	var total, done int64
 	for n, i := range jobs {
 		t, _ := v.file.Tensor(plan.Targets[i].Spec.Name)
-		sinks[n] = &comparer{tensor: t, at: -1}
+		sinks[n] = &comparer{tensor: t, at: -1, scale: -1}
 		total += t.Info().Length
 	}
-	next := make(chan int)
-	var wg sync.WaitGroup
-	var mu sync.Mutex
-	for range min(workers, len(jobs)) {
-		wg.Go(func() {
-			for n := range next {
-				errs[n] = format.Guard(func() error { return plan.Derive(v.ctx, jobs[n], sinks[n]) })
-				mu.Lock()
-				done += sinks[n].tensor.Info().Length
-				v.progress("source", done, total)
-				mu.Unlock()
-			}
+	v.each(len(jobs), func(n int) {
+		errs[n] = format.Guard(func() (err error) {
+			sinks[n].rounding, err = plan.Derive(v.ctx, jobs[n], sinks[n])
+			return err
 		})
-	}
-	for n := range jobs {
-		next <- n
-	}
-	close(next)
-	wg.Wait()
+	}, func(n int) {
+		done += sinks[n].tensor.Info().Length
+		v.progress("source", done, total)
+	})
+	rounding := map[string]float64{}
 	for n, s := range sinks {
 		if errs[n] != nil {
 			return errs[n]
 		}
 		if s.at >= 0 {
 			info := s.tensor.Info()
-			v.findTensor("source", info.Name, s.at, "offset %d: the byte is 0x%02x, the source gives 0x%02x; %d bytes of the tensor differ", s.at, s.got, s.want, s.count)
+			v.findTensor("source", info.Name, s.at, fmt.Sprintf("0x%02x", s.got), fmt.Sprintf("0x%02x", s.want), "", "offset %d: the byte is 0x%02x, the source gives 0x%02x; %d bytes of the tensor differ", s.at, s.got, s.want, s.count)
 		}
-		if s.scale != "" {
-			v.findTensor("source", s.tensor.Info().Name, s.tensor.Info().ScaleOffset, "%s", s.scale)
+		if s.scale >= 0 {
+			got, want := fmt.Sprint(s.gotScale), fmt.Sprint(s.wantScale)
+			v.findTensor("source", s.tensor.Info().Name, s.tensor.Info().ScaleOffset+4*int64(s.scale), got, want, "", "scale %d is %s, the source gives %s", s.scale, got, want)
+		}
+		if r, ok := s.rounding.Relative(); ok {
+			rounding[s.tensor.Info().Name] = r
+		}
+	}
+	for i := range v.report.Tensors {
+		if r, ok := rounding[v.report.Tensors[i].Name]; ok {
+			v.report.Tensors[i].Error = &QuantError{Relative: r}
 		}
 	}
 	return nil
@@ -193,7 +189,10 @@ type comparer struct {
 	at        int64 // offset in the file of the first byte that differs, -1 when none does
 	got, want byte
 	count     int64
-	scale     string // the first scale that differs
+	rounding  convert.Rounding
+
+	scale               int // the first scale that differs, -1 when none does
+	gotScale, wantScale float32
 }
 
 func (c *comparer) Write(p []byte) (int, error) {
@@ -224,7 +223,7 @@ func (c *comparer) SetScales(want []float32) error {
 	}
 	for i := range want {
 		if i >= len(got) || math.Float32bits(got[i]) != math.Float32bits(want[i]) {
-			c.scale = fmt.Sprintf("scale %d is %v, the source gives %v", i, got[min(i, len(got)-1)], want[i])
+			c.scale, c.gotScale, c.wantScale = i, got[min(i, len(got)-1)], want[i]
 			return nil
 		}
 	}

@@ -82,6 +82,12 @@ func TestEveryCutAndFlipIsRefused(t *testing.T) {
 // rewrite copies a file with sections replaced.
 func rewrite(t *testing.T, path string, sections map[string]func([]byte) []byte) string {
 	t.Helper()
+	return rewriteTensors(t, path, sections, nil)
+}
+
+// rewriteTensors also changes the data of tensors.
+func rewriteTensors(t *testing.T, path string, sections map[string]func([]byte) []byte, tensors map[string]func([]byte)) string {
+	t.Helper()
 	f, err := format.Open(path)
 	require.NoError(t, err)
 	defer f.Close()
@@ -112,6 +118,10 @@ func rewrite(t *testing.T, path string, sections map[string]func([]byte) []byte)
 		tensor, _ := f.Tensor(info.Name)
 		data, err := tensor.Data()
 		require.NoError(t, err)
+		if change, ok := tensors[info.Name]; ok {
+			data = bytes.Clone(data)
+			change(data)
+		}
 		_, err = w.TensorWriter(i).Write(data)
 		require.NoError(t, err)
 		scales, err := tensor.Scales()

@@ -27,6 +27,7 @@ type grammar struct {
 	Embed      embedCommand      `cmd:"" help:"Print hidden states of a text as JSON."`
 	Bench      benchCommand      `cmd:"" help:"Measure prefill and decode."`
 	Info       infoCommand       `cmd:"" help:"Describe a model: config, tensors, sizes."`
+	Devices    devicesCommand    `cmd:"" help:"List where models can run: CPU and GPUs, with their memory."`
 }
 
 func main() { cli.Main("tritter-run", description, &grammar{}, separate(os.Args[1:])) }
@@ -34,7 +35,7 @@ func main() { cli.Main("tritter-run", description, &grammar{}, separate(os.Args[
 // separate makes -- end the commands as well as the flags: without it, kong would
 // still take a prompt such as "info" after -- for the command of that name.
 func separate(args []string) []string {
-	commands := []string{"generate", "tokenize", "detokenize", "logits", "embed", "bench", "info"}
+	commands := []string{"generate", "tokenize", "detokenize", "logits", "embed", "bench", "info", "devices"}
 	if slices.Contains(args, "--") && !slices.Contains(commands, args[0]) {
 		return append([]string{"generate"}, args...)
 	}
@@ -128,23 +129,16 @@ func readTokenizer(path string) (*tokenizer.Tokenizer, error) {
 
 // engineFlags choose and configure an engine.
 type engineFlags struct {
-	Context int    `help:"Positions a sequence may hold (default: the model's maximum)." placeholder:"N"`
-	Threads int    `help:"Goroutines that compute (default: all cores). Does not change the result." placeholder:"N"`
-	Device  string `help:"auto, cpu or cuda." enum:"auto,cpu,cuda" default:"auto"`
+	Context int `help:"Positions a sequence may hold (default: the model's maximum)." placeholder:"N"`
+	Threads int `help:"Goroutines that compute (default: all cores). Does not change the result." placeholder:"N"`
+	cli.DeviceFlag
 }
 
 func (e *engineFlags) open(m *runtime.Model) (runtime.Engine, error) {
 	if e.Context < 0 || e.Threads < 0 {
 		return nil, cli.Usage("--context and --threads want at least 1, got %d and %d", e.Context, e.Threads)
 	}
-	if e.Device == "cuda" {
-		engine, err := runtime.NewCUDA(m, runtime.Options{Context: e.Context})
-		if err != nil {
-			return nil, fmt.Errorf("--device cuda: %w", err)
-		}
-		return engine, nil
-	}
-	return runtime.NewCPU(m, runtime.Options{Context: e.Context, Threads: e.Threads})
+	return e.OpenEngine("tritter-run", m, runtime.Options{Context: e.Context, Threads: e.Threads})
 }
 
 // promptFlags say how text becomes ids.

@@ -24,9 +24,10 @@ var mayImport = map[string][]string{
 	"kernels/ref":                    {"kernels", "quantize"},
 	"kernels/cpu":                    {"kernels", "kernels/ref", "quantize", "golang.org/x/sys/cpu"},
 	"kernels/cuda/driver":            {"github.com/ebitengine/purego"},
+	"kernels/cuda/ptx":               {},
 	"kernels/cuda":                   {"kernels", "kernels/cuda/driver", "github.com/ebitengine/purego"},
 	"tokenizer":                      {"github.com/dlclark/regexp2/v2", "golang.org/x/text/unicode/norm", "golang.org/x/text/transform"},
-	"runtime":                        {"format", "model", "quantize", "kernels", "kernels/ref", "kernels/cpu", "kernels/cuda", "kernels/cuda/driver", "github.com/ebitengine/purego", "golang.org/x/sys/cpu", "tokenizer", "github.com/dlclark/regexp2/v2", "golang.org/x/text"},
+	"runtime":                        {"format", "model", "quantize", "kernels", "kernels/ref", "kernels/cpu", "kernels/cuda", "kernels/cuda/driver", "golang.org/x/sys/cpu", "github.com/ebitengine/purego", "tokenizer", "github.com/dlclark/regexp2/v2", "golang.org/x/text"},
 	"convert/checkpoint/tensor":      {},
 	"convert/checkpoint/safetensors": {"convert/checkpoint/tensor"},
 	"convert/checkpoint/gguf":        {"convert/checkpoint/tensor", "github.com/x448/float16"},
@@ -34,13 +35,14 @@ var mayImport = map[string][]string{
 		"github.com/nlpodyssey/gopickle/pickle", "github.com/nlpodyssey/gopickle/types"},
 	"convert/checkpoint": {"convert/checkpoint/tensor", "convert/checkpoint/safetensors", "convert/checkpoint/torch", "convert/checkpoint/gguf", "github.com/x448/float16",
 		"github.com/nlpodyssey/gopickle/pickle", "github.com/nlpodyssey/gopickle/types"},
-	"convert": {"convert/checkpoint", "convert/checkpoint/tensor", "convert/checkpoint/safetensors", "convert/checkpoint/torch", "convert/checkpoint/gguf", "convert/vocab", "format", "model", "quantize", "tokenizer", "runtime", "kernels", "kernels/ref", "kernels/cpu", "kernels/cuda", "kernels/cuda/driver", "github.com/ebitengine/purego", "golang.org/x/sys/cpu",
+	"convert": {"convert/checkpoint", "convert/checkpoint/tensor", "convert/checkpoint/safetensors", "convert/checkpoint/torch", "convert/checkpoint/gguf", "convert/vocab", "format", "model", "quantize", "tokenizer", "runtime", "kernels", "kernels/ref", "kernels/cpu", "kernels/cuda", "kernels/cuda/driver", "golang.org/x/sys/cpu", "github.com/ebitengine/purego",
 		"github.com/nlpodyssey/gopickle/pickle", "github.com/nlpodyssey/gopickle/types", "github.com/x448/float16", "github.com/dlclark/regexp2/v2", "golang.org/x/text"},
-	"verify": {"convert", "convert/checkpoint", "convert/checkpoint/tensor", "convert/checkpoint/safetensors", "convert/checkpoint/torch", "convert/checkpoint/gguf", "convert/vocab", "format", "model", "quantize", "tokenizer", "runtime", "kernels", "kernels/ref", "kernels/cpu", "kernels/cuda", "kernels/cuda/driver", "github.com/ebitengine/purego", "golang.org/x/sys/cpu",
+	"verify": {"verify/sshsig", "golang.org/x/crypto", "golang.org/x/sys", "convert", "convert/checkpoint", "convert/checkpoint/tensor", "convert/checkpoint/safetensors", "convert/checkpoint/torch", "convert/checkpoint/gguf", "convert/vocab", "format", "model", "quantize", "tokenizer", "runtime", "kernels", "kernels/ref", "kernels/cpu", "kernels/cuda", "kernels/cuda/driver", "github.com/ebitengine/purego", "golang.org/x/sys/cpu",
 		"github.com/nlpodyssey/gopickle/pickle", "github.com/nlpodyssey/gopickle/types", "github.com/x448/float16", "github.com/dlclark/regexp2/v2", "golang.org/x/text"},
+	"verify/sshsig": {"golang.org/x/crypto", "golang.org/x/sys"},
 	"convert/vocab": {},
 	"demo":          {},
-	"export": {"convert/checkpoint/gguf", "convert/checkpoint/safetensors", "convert/checkpoint/tensor", "format", "model", "quantize", "tokenizer", "runtime", "kernels", "kernels/ref", "kernels/cpu", "kernels/cuda", "kernels/cuda/driver", "github.com/ebitengine/purego", "golang.org/x/sys/cpu",
+	"export": {"convert/checkpoint/gguf", "convert/checkpoint/safetensors", "convert/checkpoint/tensor", "format", "model", "quantize", "tokenizer", "runtime", "kernels", "kernels/ref", "kernels/cpu", "kernels/cuda", "kernels/cuda/driver", "golang.org/x/sys/cpu", "github.com/ebitengine/purego",
 		"github.com/x448/float16", "github.com/dlclark/regexp2/v2", "golang.org/x/text"},
 }
 
@@ -81,6 +83,33 @@ func TestImports(t *testing.T) {
 			}
 			require.True(t, ok, "%s must not depend on %s", path, dep)
 		}
+	}
+}
+
+// TestWhereCUDAIs: the library that opens the driver is linked where the driver is,
+// and not with the build tag nocuda, which makes a static binary.
+func TestWhereCUDAIs(t *testing.T) {
+	const opener = "github.com/ebitengine/purego"
+	for _, c := range []struct {
+		os, arch, tags string
+		want           bool
+	}{
+		{"linux", "amd64", "", true}, {"linux", "arm64", "", true},
+		{"linux", "amd64", "nocuda", false}, {"linux", "arm64", "nocuda", false},
+		{"linux", "386", "", false}, {"windows", "amd64", "", false}, {"darwin", "arm64", "", false},
+	} {
+		cmd := exec.Command("go", "list", "-deps", "-tags", c.tags, "./cmd/...")
+		cmd.Dir = "../.."
+		cmd.Env = append(os.Environ(), "GOOS="+c.os, "GOARCH="+c.arch, "CGO_ENABLED=0")
+		cmd.Stderr = os.Stderr
+		out, err := cmd.Output()
+		require.NoError(t, err)
+		linked := false
+		for _, dep := range strings.Fields(string(out)) {
+			linked = linked || dep == opener || strings.HasPrefix(dep, opener+"/")
+			require.False(t, c.tags == "nocuda" && dep == "runtime/cgo", "nocuda builds are static")
+		}
+		require.Equal(t, c.want, linked, "%s/%s, tags %q", c.os, c.arch, c.tags)
 	}
 }
 

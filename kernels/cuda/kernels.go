@@ -8,7 +8,7 @@ import (
 )
 
 //go:embed ptx/*.ptx
-var ptx embed.FS
+var compiled embed.FS
 
 // kernel is an index into table.
 type kernel uint8
@@ -47,32 +47,32 @@ const (
 	numKernels
 )
 
-// table gives each kernel its source file and its parameters: p an address, u a uint32, U a uint64, f a float32.
+// table gives each kernel its PTX file and its parameters: p an address, u a uint32, U a uint64, f a float32.
 var table = [numKernels]struct{ name, file, params string }{
-	normRows:             {"norm_rows", "vectors", "ppppuufpu"},
-	quantizeRows:         {"quantize_rows", "vectors", "pppppuuufpu"},
-	rotateHeads:          {"rotate_heads", "vectors", "pppuu"},
-	storePage:            {"store_page", "vectors", "pppppUuu"},
-	gateUnits:            {"gate_units", "vectors", "pppuu"},
-	addUnits:             {"add_units", "vectors", "ppu"},
-	denseF32x1:           {"dense_f32_1", "dense", "ppppuuuuu"},
-	denseF32x4:           {"dense_f32_4", "dense", "ppppuuuuu"},
-	denseF16x1:           {"dense_f16_1", "dense", "ppppuuuuu"},
-	denseF16x4:           {"dense_f16_4", "dense", "ppppuuuuu"},
-	denseBF16x1:          {"dense_bf16_1", "dense", "ppppuuuuu"},
-	denseBF16x4:          {"dense_bf16_4", "dense", "ppppuuuuu"},
-	denseI8x1:            {"dense_i8_1", "dense", "ppppuuuuu"},
-	denseI8x4:            {"dense_i8_4", "dense", "ppppuuuuu"},
-	embedRows:            {"embed_rows", "dense", "ppppuuu"},
-	packDense:            {"pack_dense", "dense", "ppuuu"},
-	packTernary:          {"pack_ternary", "ternary", "ppuuu"},
-	ternaryS8x8:          {"ternary_s8_8", "ternary", "ppppppuuuuu"},
-	ternaryS8x8Grouped:   {"ternary_s8_8_grouped", "ternary", "ppppppuuuuu"},
-	ternaryS8x128:        {"ternary_s8_128", "ternary", "ppppppuuuuu"},
-	ternaryS8x128Grouped: {"ternary_s8_128_grouped", "ternary", "ppppppuuuuu"},
-	ternaryF32x1:         {"ternary_f32_1", "ternary", "pppppuuuuuu"},
-	ternaryF32x4:         {"ternary_f32_4", "ternary", "pppppuuuuuu"},
-	attendRows:           {"attend_rows", "attention", "pppppUuuuf"},
+	normRows:             {"norm_rows", "base", "ppppuufpu"},
+	quantizeRows:         {"quantize_rows", "base", "pppppuuufpu"},
+	rotateHeads:          {"rotate_heads", "base", "pppuu"},
+	storePage:            {"store_page", "base", "pppppUuu"},
+	gateUnits:            {"gate_units", "base", "pppuu"},
+	addUnits:             {"add_units", "base", "ppu"},
+	denseF32x1:           {"dense_f32_1", "base", "ppppuuuuu"},
+	denseF32x4:           {"dense_f32_4", "base", "ppppuuuuu"},
+	denseF16x1:           {"dense_f16_1", "base", "ppppuuuuu"},
+	denseF16x4:           {"dense_f16_4", "base", "ppppuuuuu"},
+	denseBF16x1:          {"dense_bf16_1", "base", "ppppuuuuu"},
+	denseBF16x4:          {"dense_bf16_4", "base", "ppppuuuuu"},
+	denseI8x1:            {"dense_i8_1", "base", "ppppuuuuu"},
+	denseI8x4:            {"dense_i8_4", "base", "ppppuuuuu"},
+	embedRows:            {"embed_rows", "base", "ppppuuu"},
+	packDense:            {"pack_dense", "base", "ppuuu"},
+	packTernary:          {"pack_ternary", "base", "ppuuu"},
+	ternaryS8x8:          {"ternary_s8_8", "base", "ppppppuuuuu"},
+	ternaryS8x8Grouped:   {"ternary_s8_8_grouped", "base", "ppppppuuuuu"},
+	ternaryS8x128:        {"ternary_s8_128", "base", "ppppppuuuuu"},
+	ternaryS8x128Grouped: {"ternary_s8_128_grouped", "base", "ppppppuuuuu"},
+	ternaryF32x1:         {"ternary_f32_1", "base", "pppppuuuuuu"},
+	ternaryF32x4:         {"ternary_f32_4", "base", "pppppuuuuuu"},
+	attendRows:           {"attend_rows", "base", "pppppUuuuf"},
 	decodeMultiply4:      {"decode_multiply_4", "decode", "ppppppufppufpppuuuupu"},
 	decodeMultiply8:      {"decode_multiply_8", "decode", "ppppppufppufpppuuuupu"},
 	decodeMultiply12:     {"decode_multiply_12", "decode", "ppppppufppufpppuuuupu"},
@@ -93,16 +93,15 @@ func paramBytes(params string) (n int) {
 	return n
 }
 
-// load compiles every module. A file has a second form for compute capability 9.0 and later if its name with .sm_90
-// exists.
+// load compiles every module. From compute capability 9.0 on, a file whose name with _sm90 exists is that one.
 func (d *Device) load(c *driver.Context) error {
 	modules := map[string]*driver.Module{}
 	for k := range numKernels {
 		file := table[k].file
 		if modules[file] == nil {
-			text, err := ptx.ReadFile("ptx/" + file + ".sm_90.ptx")
+			text, err := compiled.ReadFile("ptx/" + file + "_sm90.ptx")
 			if err != nil || d.dev.Info.Major < 9 {
-				if text, err = ptx.ReadFile("ptx/" + file + ".ptx"); err != nil {
+				if text, err = compiled.ReadFile("ptx/" + file + ".ptx"); err != nil {
 					return err
 				}
 			}

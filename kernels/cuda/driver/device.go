@@ -43,6 +43,7 @@ type Context struct{ d *Device }
 
 // frame is pinned memory through which the owner talks to the driver.
 type frame struct {
+	args   [6]uintptr // as many as any function here takes
 	out    [2]uint64
 	host   unsafe.Pointer
 	config launchConfig
@@ -54,6 +55,7 @@ type frame struct {
 
 type request struct {
 	fn           func(*Context) error
+	last         bool // of Close: served also when the device is lost
 	panicOnFault bool
 }
 
@@ -140,7 +142,11 @@ func (d *Device) serve(r request) {
 	}()
 	d.busy.Store(true)
 	debug.SetPanicOnFault(r.panicOnFault)
-	a.err = r.fn(&d.context)
+	if d.lost != nil && !r.last {
+		a.err = fmt.Errorf("device %d: %w: %w; close it and start the program again", d.Info.Ordinal, ErrLost, d.lost)
+	} else {
+		a.err = r.fn(&d.context)
+	}
 	returned = true
 }
 
@@ -150,15 +156,10 @@ func (d *Device) serve(r request) {
 // The error is of the kind [ErrClosed] after Close, [ErrLost] after a fault on the
 // device and [ErrInsideDo] inside another Do of the device.
 func (d *Device) Do(fn func(*Context) error) error {
-	return d.do(func(c *Context) error {
-		if d.lost != nil {
-			return fmt.Errorf("device %d: %w: %w; close it and start the program again", d.Info.Ordinal, ErrLost, d.lost)
-		}
-		return fn(c)
-	}, false)
+	return d.do(fn, false)
 }
 
-// do hands fn to the owner. With last, it is the last request ever.
+// do hands fn to the owner. After the last one there are no more.
 func (d *Device) do(fn func(*Context) error, last bool) error {
 	if d.owner.Load() == threadID() {
 		return ErrInsideDo
@@ -186,7 +187,7 @@ func (d *Device) ask(fn func(*Context) error, last bool) (answer, error) {
 	if d.closed {
 		return answer{}, fmt.Errorf("device %d: %w", d.Info.Ordinal, ErrClosed)
 	}
-	d.requests <- request{fn, onFault}
+	d.requests <- request{fn, last, onFault}
 	a := <-d.answers
 	if last {
 		d.closed = true
@@ -200,7 +201,7 @@ func (d *Device) ask(fn func(*Context) error, last bool) (answer, error) {
 // of the kind [ErrInsideDo], and then nothing was closed, or that of the first
 // call of the driver that failed.
 func (d *Device) Close() error {
-	err := d.do(func(c *Context) error { return c.tearDown() }, true)
+	err := d.do((*Context).tearDown, true)
 	if errors.Is(err, ErrClosed) {
 		return nil
 	}
@@ -235,10 +236,17 @@ func (d *Device) call(s symbol, args ...uintptr) error {
 	if !d.busy.Load() {
 		return fmt.Errorf("%s: %w", symbols[s].name, ErrOutsideDo)
 	}
-	if code := invoke(d.drv.fn[s], args...); code != 0 {
+	if code := d.invoke(s, args...); code != 0 {
 		return d.failure(s, code)
 	}
 	return nil
+}
+
+// invoke hands the arguments over in memory of the frame, so that they are not
+// allocated.
+func (d *Device) invoke(s symbol, args ...uintptr) int {
+	n := copy(d.frame.args[:], args)
+	return invoke(d.drv.fn[s], d.frame.args[:n])
 }
 
 // failure words a code, and remembers the one that lost the context.

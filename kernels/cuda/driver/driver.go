@@ -37,7 +37,7 @@ func Load(path string) (*Driver, error) {
 		return nil, err
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%w: %v; install it, or let %s name its libcuda.so.1", ErrNoDriver, err, LibraryEnv)
+		return nil, fmt.Errorf("%w (%v; %s may name its library)", ErrNoDriver, err, LibraryEnv)
 	}
 	d := &Driver{path: path}
 	for s := range d.fn {
@@ -85,10 +85,20 @@ func (d *Driver) need(wanted ...symbol) error {
 // Version returns the newest CUDA version that the driver speaks: 13000 is 13.0.
 func (d *Driver) Version() int { return d.version }
 
+// Release returns the release of the driver, such as "580.65.06", or "" where the
+// system does not tell.
+func (d *Driver) Release() string {
+	data, err := os.ReadFile("/sys/module/nvidia/version")
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(data))
+}
+
 // call calls a function whose arguments hold no pointer into Go's memory that is
 // not pinned.
 func (d *Driver) call(s symbol, args ...uintptr) error {
-	if code := invoke(d.fn[s], args...); code != 0 {
+	if code := invoke(d.fn[s], args); code != 0 {
 		return d.failure(s, code)
 	}
 	return nil
@@ -115,7 +125,7 @@ func (d *Driver) text(s symbol, code int) string {
 	var pin runtime.Pinner
 	pin.Pin(p)
 	defer pin.Unpin()
-	if invoke(d.fn[s], uintptr(code), uintptr(unsafe.Pointer(p))) != 0 || *p == nil {
+	if invoke(d.fn[s], []uintptr{uintptr(code), uintptr(unsafe.Pointer(p))}) != 0 || *p == nil {
 		return ""
 	}
 	// SAFETY: the driver returns strings of static storage that end with a zero;

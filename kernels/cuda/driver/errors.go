@@ -96,11 +96,14 @@ func (e *Error) Is(kind error) bool {
 type SymbolError struct {
 	Library string
 	Symbol  string
-	Have    int // CUDA version of the library: 11040 is 11.4
+	Have    int // CUDA version of the library: 11040 is 11.4; 0 where it cannot tell
 	Need    int // CUDA version that brought the function
 }
 
 func (e *SymbolError) Error() string {
+	if e.Have == 0 {
+		return fmt.Sprintf("%s has no %s: it is no CUDA driver, or one far too old; install NVIDIA driver %s or later", e.Library, e.Symbol, minimumRelease)
+	}
 	return fmt.Sprintf("%s (CUDA %s) has no %s, which came with CUDA %s; install NVIDIA driver %s or later",
 		e.Library, VersionString(e.Have), e.Symbol, VersionString(e.Need), minimumRelease)
 }

@@ -8,6 +8,6 @@ func openLibrary(string) (uintptr, error) { return 0, ErrUnavailable }
 
 func lookup(uintptr, string) uintptr { return 0 }
 
-func invoke(uintptr, ...uintptr) int { return codeNotInitialized }
+func invoke(uintptr, []uintptr) int { return codeNotInitialized }
 
 func threadID() int64 { return 0 }

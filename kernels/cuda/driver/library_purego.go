@@ -22,8 +22,10 @@ func lookup(library uintptr, name string) uintptr {
 	return fn
 }
 
-// invoke calls a C function of integers and pointers that returns an int.
-func invoke(fn uintptr, args ...uintptr) int {
+// invoke calls a C function of integers and pointers that returns an int. Pointers
+// into Go's memory must be pinned. args escapes: where calls must not allocate, it
+// is a slice of memory that is there already.
+func invoke(fn uintptr, args []uintptr) int {
 	r, _, _ := purego.SyscallN(fn, args...)
 	return int(int32(r))
 }

@@ -114,7 +114,7 @@ func (e *Event) Query() (done bool, err error) {
 	if !d.busy.Load() {
 		return false, fmt.Errorf("%s: %w", symbols[cuEventQuery].name, ErrOutsideDo)
 	}
-	switch code := invoke(d.drv.fn[cuEventQuery], h); code {
+	switch code := d.invoke(cuEventQuery, h); code {
 	case 0:
 		return true, nil
 	case codeNotReady:

@@ -142,7 +142,7 @@ FN void fence() { asm volatile("membar.gl;" ::: "memory"); }
 // Programmatic dependent launch: await_grid returns when the kernels before this one have finished and their writes
 // are visible, and release_grid lets the next kernel start. Without it, and before sm_90, both do nothing, because
 // kernels of a stream follow each other.
-#ifdef TRITTER_DEPENDENT_LAUNCH
+#if __CUDA_ARCH__ >= 900
 FN void await_grid() { asm volatile("griddepcontrol.wait;" ::: "memory"); }
 FN void release_grid() { asm volatile("griddepcontrol.launch_dependents;" ::: "memory"); }
 #else
