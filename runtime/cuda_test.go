@@ -132,9 +132,9 @@ var aligned = map[string]struct {
 	storage synth.Storage
 	opt     convert.Options
 }{
-	"bitnet": {synth.Shape{Class: "BitNetForCausalLM", Hidden: 128, Layers: 2, Heads: 4, KVHeads: 2, Intermediate: 384, Vocab: 99, Context: 700, Tied: true, AttentionBias: true},
+	"bitnet": {synth.Shape{Class: "BitNetForCausalLM", Hidden: 256, Layers: 2, Heads: 2, KVHeads: 1, Intermediate: 384, Vocab: 99, Context: 700, Tied: true, AttentionBias: true},
 		synth.Online, convert.Options{}},
-	"llama": {synth.Shape{Class: "LlamaForCausalLM", Hidden: 1152, Layers: 1, Heads: 2, KVHeads: 2, HeadDim: 64, Intermediate: 128, Vocab: 96, Context: 700},
+	"llama": {synth.Shape{Class: "LlamaForCausalLM", Hidden: 1152, Layers: 1, Heads: 4, KVHeads: 2, HeadDim: 64, Intermediate: 128, Vocab: 96, Context: 700},
 		synth.Dense, convert.Options{Rule: "absmean-row", Activations: "int8", Head: "int8"}},
 }
 

@@ -45,7 +45,7 @@ type buffers struct {
 	final    driver.Ptr // hidden states that are wanted: [., hidden]
 	logits   driver.Ptr // [headBatch, vocab]
 
-	tokens, starts, positions, tables driver.Ptr
+	tokens, starts, positions, tables, tiles driver.Ptr
 }
 
 // row is one position of the batch being computed.
@@ -61,6 +61,7 @@ type row struct {
 type meta struct {
 	tokens, starts, positions []uint32
 	tables                    []uint64
+	tiles                     []uint32 // struct Tile of src/prefill.cu, four words each; none for attention by rows
 }
 
 func (b *buffers) alloc(a allocator, c *Config, batch int) error {
@@ -93,6 +94,7 @@ func (b *buffers) alloc(a allocator, c *Config, batch int) error {
 	piece(&b.tokens, batch)
 	piece(&b.starts, batch)
 	piece(&b.positions, batch)
+	piece(&b.tiles, 4*batch)
 	pages := (c.Context + kernels.PageLen - 1) / kernels.PageLen
 	piece(&b.tables, 2*batch*pages)
 	return errors.Join(errs...)
@@ -320,7 +322,11 @@ func (e *Engine) forward(rows []row, spans []Span) error {
 		d.rotate(b.q, e.p.angles, p.positions, n, c.Heads, dim)
 		d.rotate(b.k, e.p.angles, p.positions, n, c.KVHeads, dim)
 		d.store(b.k, b.v, p, offset, n, c.KVHeads, dim)
-		d.attend(b.att, b.q, p, offset, n, c.Heads, c.KVHeads, dim)
+		if tiles := len(e.meta.tiles) / 4; tiles > 0 {
+			d.attendTiles(b.att, b.q, p.tables, b.tiles, tiles, offset, c.Heads, c.KVHeads, dim)
+		} else {
+			d.attend(b.att, b.q, p, offset, n, c.Heads, c.KVHeads, dim)
+		}
 		e.project(b.att, n, qDim, l.attnSubNorm, site+siteO, to{b.tmp, &l.o})
 		e.residual(n, l.postAttnNorm, site+sitePostAttn)
 
@@ -342,7 +348,8 @@ func (e *Engine) forward(rows []row, spans []Span) error {
 // start tells the device about the batch and fills the residual stream.
 func (e *Engine) start(rows []row, spans []Span) paging {
 	b, m, hidden := &e.b, &e.meta, e.c.Hidden
-	m.tokens, m.starts, m.positions, m.tables = m.tokens[:0], m.starts[:0], m.positions[:0], m.tables[:0]
+	m.tokens, m.starts, m.positions, m.tables, m.tiles = m.tokens[:0], m.starts[:0], m.positions[:0], m.tables[:0], m.tiles[:0]
+	tiled := hasTiles(e.c.HeadDim) && len(rows) >= fewTokens
 	start := 0
 	for i, r := range rows {
 		if i == 0 || r.seq != rows[i-1].seq {
@@ -350,6 +357,11 @@ func (e *Engine) start(rows []row, spans []Span) paging {
 			for _, bl := range r.seq.blocks {
 				m.tables = append(m.tables, uint64(bl.at))
 			}
+		}
+		if last := len(m.tiles) - 3; tiled && (i == 0 || r.seq != rows[i-1].seq || m.tiles[last] == kernels.PageLen) {
+			m.tiles = append(m.tiles, uint32(i), 1, uint32(start), uint32(r.pos))
+		} else if tiled {
+			m.tiles[last]++
 		}
 		m.tokens = append(m.tokens, r.token)
 		m.starts = append(m.starts, uint32(start))
@@ -359,6 +371,7 @@ func (e *Engine) start(rows []row, spans []Span) paging {
 	words(&e.d.up, b.starts, m.starts)
 	words(&e.d.up, b.positions, m.positions)
 	words(&e.d.up, b.tables, m.tables)
+	words(&e.d.up, b.tiles, m.tiles)
 	e.d.embed(b.x, &e.p.embed, b.tokens, len(rows))
 	for i := 0; i < len(rows); {
 		sp := &spans[rows[i].span]

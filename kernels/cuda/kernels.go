@@ -38,6 +38,8 @@ const (
 	ternaryF32x1
 	ternaryF32x4
 	attendRows
+	attendTiles64
+	attendTiles128
 	decodeMultiply4
 	decodeMultiply8
 	decodeMultiply12
@@ -73,6 +75,8 @@ var table = [numKernels]struct{ name, file, params string }{
 	ternaryF32x1:         {"ternary_f32_1", "base", "pppppuuuuuu"},
 	ternaryF32x4:         {"ternary_f32_4", "base", "pppppuuuuuu"},
 	attendRows:           {"attend_rows", "base", "pppppUuuuf"},
+	attendTiles64:        {"attend_tiles_64", "base", "ppppUuuf"},
+	attendTiles128:       {"attend_tiles_128", "base", "ppppUuuf"},
 	decodeMultiply4:      {"decode_multiply_4", "decode", "ppppppufppufpppuuuupu"},
 	decodeMultiply8:      {"decode_multiply_8", "decode", "ppppppufppufpppuuuupu"},
 	decodeMultiply12:     {"decode_multiply_12", "decode", "ppppppufppufpppuuuupu"},
@@ -116,8 +120,8 @@ func (d *Device) load(c *driver.Context) error {
 		d.fn[k] = f
 		d.bytes[k] = paramBytes(table[k].params)
 	}
-	for _, k := range []kernel{ternaryS8x128, ternaryS8x128Grouped} {
-		if err := d.fn[k].SetMaxDynamicShared(ringBytes(128)); err != nil {
+	for k, n := range map[kernel]int{ternaryS8x128: ringBytes(128), ternaryS8x128Grouped: ringBytes(128), attendTiles64: tileShared(64), attendTiles128: tileShared(128)} {
+		if err := d.fn[k].SetMaxDynamicShared(n); err != nil {
 			return err
 		}
 	}

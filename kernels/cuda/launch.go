@@ -62,6 +62,23 @@ func (d *Device) attend(out, q driver.Ptr, p paging, offset uint64, rows, heads,
 	d.launch(attendRows, heads, rows, max(64, min((dim+31)/32*32, 256)), 8*dim)
 }
 
+// tileShared is the shared memory of attend_tile.
+func tileShared(dim int) int { return 4 * 3 * kernels.PageLen * dim }
+
+// hasTiles reports whether attendTiles is there for a size of heads.
+func hasTiles(dim int) bool { return dim == 64 || dim == 128 }
+
+// attendTiles is attend for rows in tiles.
+func (d *Device) attendTiles(out, q, tables, tiles driver.Ptr, count int, offset uint64, heads, kvHeads, dim int) {
+	k := attendTiles64
+	if dim == 128 {
+		k = attendTiles128
+	}
+	z := float32(1 / math.Sqrt(float64(dim)))
+	d.args.Reset().Ptr(out).Ptr(q).Ptr(tables).Ptr(tiles).U64(offset).U32(uint32(heads)).U32(uint32(kvHeads)).F32(z)
+	d.launch(k, heads, count, 256, tileShared(dim))
+}
+
 func (d *Device) gate(h, g, u driver.Ptr, n int, act kernels.Activation) {
 	relu2 := uint32(0)
 	if act == kernels.ReLU2 {

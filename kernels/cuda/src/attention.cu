@@ -2,7 +2,7 @@
 // and then values [heads][64][dim].
 #include "numerics.cuh"
 
-// merged is the state of a query over the chunks so far: the factors by which the old and the new sums count.
+// Merge is the state of a query over the chunks so far: the factors by which the old and the new sums count.
 struct Merge {
   float m, l, a, b;
 };
