@@ -4,6 +4,7 @@ import (
 	"context"
 	"math"
 	"path/filepath"
+	"strconv"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -12,6 +13,8 @@ import (
 	"github.com/tritter-ai/tritter/format"
 	"github.com/tritter-ai/tritter/internal/emulator"
 	"github.com/tritter-ai/tritter/internal/synth"
+	"github.com/tritter-ai/tritter/kernels/cuda"
+	"github.com/tritter-ai/tritter/kernels/cuda/driver"
 	"github.com/tritter-ai/tritter/kernels/ref"
 	"github.com/tritter-ai/tritter/runtime"
 )
@@ -132,9 +135,9 @@ var aligned = map[string]struct {
 	storage synth.Storage
 	opt     convert.Options
 }{
-	"bitnet": {synth.Shape{Class: "BitNetForCausalLM", Hidden: 256, Layers: 2, Heads: 2, KVHeads: 1, Intermediate: 384, Vocab: 99, Context: 700, Tied: true, AttentionBias: true},
+	"bitnet": {synth.Shape{Class: "BitNetForCausalLM", Hidden: 256, Layers: 2, Heads: 2, KVHeads: 1, Intermediate: 384, Vocab: 99, Context: 330, Tied: true, AttentionBias: true},
 		synth.Online, convert.Options{}},
-	"llama": {synth.Shape{Class: "LlamaForCausalLM", Hidden: 1152, Layers: 1, Heads: 4, KVHeads: 2, HeadDim: 64, Intermediate: 128, Vocab: 96, Context: 700},
+	"llama": {synth.Shape{Class: "LlamaForCausalLM", Hidden: 1152, Layers: 1, Heads: 4, KVHeads: 2, HeadDim: 64, Intermediate: 128, Vocab: 96, Context: 330},
 		synth.Dense, convert.Options{Rule: "absmean-row", Activations: "int8", Head: "int8"}},
 }
 
@@ -155,15 +158,15 @@ func TestCUDADecode(t *testing.T) {
 				vocab := m.Config.VocabSize
 				cpu, e := engine(t, m, runtime.Options{}), gpu(t, m, runtime.Options{})
 				require.True(t, runtime.CanDecode(e))
-				tokens := ids(600, vocab, 1)
+				tokens := ids(330, vocab, 1)
 				a, b := cpu.NewSequence(), e.NewSequence()
 				at := 0
-				for _, stop := range []int{1, 61, 125, 317, 590} { // prefill up to here, then some tokens alone
+				for _, stop := range []int{1, 61, 125, 317} { // prefill up to here, then some tokens alone
 					if stop > at {
 						forward(t, cpu, runtime.Span{Seq: a, Tokens: tokens[at:stop]})
 						forward(t, e, runtime.Span{Seq: b, Tokens: tokens[at:stop]})
 					}
-					for at = stop; at < stop+6; at++ {
+					for at = stop; at < stop+5; at++ {
 						runtime.PlainLaunches(e, at%2 == 0)
 						span := runtime.Span{Tokens: tokens[at : at+1], Logits: runtime.PositionLast}
 						span.Seq = a
@@ -173,8 +176,16 @@ func TestCUDADecode(t *testing.T) {
 					}
 				}
 
+				// Prompts of two sequences beside each other.
+				span := []runtime.Span{{Tokens: tokens[:70], Logits: runtime.PositionAll}, {Tokens: tokens[100:133], Logits: runtime.PositionLast}}
+				batch := func(e runtime.Engine) []runtime.Result {
+					span[0].Seq, span[1].Seq = e.NewSequence(), e.NewSequence()
+					return forward(t, e, span...)
+				}
+				require.Equal(t, batch(cpu), batch(e))
+
 				// Greedy generation, interrupted by other calls.
-				for _, length := range []int{5, 62, 120} {
+				for _, length := range []int{5, 62} {
 					request := runtime.Request{Tokens: ids(length, vocab, 3), MaxNewTokens: 12, Sampling: greedy}
 					want, finish := generate(t, cpu, request)
 					require.Equal(t, runtime.FinishLength, finish[0])
@@ -232,4 +243,34 @@ func TestCUDAErrors(t *testing.T) {
 		_, err := runtime.NewCUDA(m, runtime.Options{Context: 301})
 		require.ErrorContains(t, err, "context is 301, want 1 to 300")
 	})
+}
+
+// TestCUDAOutOfMemory: a model that does not fit is refused before anything is allocated, and a cache that does not
+// grow any more is an error after which the engine still works.
+func TestCUDAOutOfMemory(t *testing.T) {
+	emulator.Use(t)
+	m := tiny(t, "bitnet")
+	const capacity = 81 << 20 // little more than the staging buffers
+	t.Setenv(emulator.MemoryEnv, strconv.Itoa(capacity))
+	_, err := runtime.NewCUDA(m, runtime.Options{})
+	var full *cuda.MemoryError
+	require.ErrorAs(t, err, &full)
+	require.Greater(t, full.Need, full.Free)
+	require.ErrorContains(t, err, "MB free; close other programs that use it, lower --context, or use --device cpu")
+
+	t.Setenv(emulator.MemoryEnv, strconv.FormatInt(capacity-full.Free+full.Need+500<<10, 10))
+	e := gpu(t, m, runtime.Options{})
+	tokens := ids(200, m.Config.VocabSize, 1)
+	var sequences []runtime.Sequence
+	for err = nil; err == nil; {
+		s := e.NewSequence()
+		_, err = e.Forward(context.Background(), []runtime.Span{{Seq: s, Tokens: tokens}})
+		sequences = append(sequences, s)
+		require.Less(t, len(sequences), 1000)
+	}
+	require.ErrorIs(t, err, driver.ErrOutOfMemory)
+	require.ErrorContains(t, err, "positions of key-value cache")
+	require.Zero(t, sequences[len(sequences)-1].Len())
+	want := forward(t, e, runtime.Span{Seq: sequences[0], Tokens: tokens[:1], Logits: runtime.PositionLast})
+	require.Len(t, want[0].Logits, m.Config.VocabSize)
 }

@@ -19,17 +19,12 @@ import (
 	"github.com/tritter-ai/tritter/kernels/cuda/driver"
 )
 
+// MemoryEnv names the environment variable that says how many bytes of memory the emulated device has.
+const MemoryEnv = "TRITTER_EMULATOR_MEMORY"
+
 // Run runs test once with the GPU of this machine, as the subtest "cuda", and once with the emulator, as "emulator".
 // What is missing is skipped by name, unless TRITTER_REQUIRE lists it.
 func Run(t *testing.T, test func(t *testing.T)) {
-	required := strings.Split(os.Getenv("TRITTER_REQUIRE"), ",")
-	missing := func(t *testing.T, name string, why error) {
-		t.Helper()
-		if slices.Contains(required, name) {
-			t.Fatalf("no %s, which TRITTER_REQUIRE asks for: %v", name, why)
-		}
-		t.Skipf("no %s: %v", name, why)
-	}
 	t.Run("cuda", func(t *testing.T) {
 		lib, err := driver.Load("")
 		if err == nil {
@@ -41,16 +36,29 @@ func Run(t *testing.T, test func(t *testing.T)) {
 		test(t)
 	})
 	t.Run("emulator", func(t *testing.T) {
-		path, err := build()
-		if errors.Is(err, errors.ErrUnsupported) {
-			missing(t, "emulator", err)
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Setenv(driver.LibraryEnv, path)
+		Use(t)
 		test(t)
 	})
+}
+
+// Use makes package driver load the emulator until the test ends.
+func Use(t *testing.T) {
+	path, err := build()
+	if errors.Is(err, errors.ErrUnsupported) {
+		missing(t, "emulator", err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv(driver.LibraryEnv, path)
+}
+
+func missing(t *testing.T, name string, why error) {
+	t.Helper()
+	if slices.Contains(strings.Split(os.Getenv("TRITTER_REQUIRE"), ","), name) {
+		t.Fatalf("no %s, which TRITTER_REQUIRE asks for: %v", name, why)
+	}
+	t.Skipf("no %s: %v", name, why)
 }
 
 // build compiles the library, unless one of the same sources is there from before, and returns its path. The error is
