@@ -74,12 +74,7 @@ func Bench(ctx context.Context, e Engine, test BenchTest, repetitions int) (Benc
 func benchOnce(ctx context.Context, e Engine, test BenchTest) (float64, error) {
 	seq := e.NewSequence()
 	defer seq.Close()
-	vocab := e.Model().Config.VocabSize
-	tokens := make([]int, max(test.Tokens, benchPrompt))
-	for i := range tokens {
-		at := i % vocab
-		tokens[i] = (at*at*31 + at*7 + 1) % vocab
-	}
+	tokens := benchTokens(max(test.Tokens, benchPrompt), e.Model().Config.VocabSize)
 	step := func(tokens []int) error {
 		_, err := e.Forward(ctx, []Span{{Seq: seq, Tokens: tokens, Logits: PositionLast}})
 		return err
@@ -92,13 +87,31 @@ func benchOnce(ctx context.Context, e Engine, test BenchTest) (float64, error) {
 	if err := step(tokens[:benchPrompt]); err != nil {
 		return 0, err
 	}
+	next := func(i int) error { return step(tokens[i : i+1]) }
+	if c, ok := e.(*cudaEngine); ok && c.engine.CanDecode() {
+		d := c.engine.Decode(seq.(*cudaSequence).Sequence, tokens[0], test.Tokens)
+		next = func(int) error {
+			_, err := c.next(ctx, d)
+			return err
+		}
+	}
 	begun := time.Now()
 	for i := range test.Tokens {
-		if err := step(tokens[i : i+1]); err != nil {
+		if err := next(i); err != nil {
 			return 0, err
 		}
 	}
 	return float64(test.Tokens) / time.Since(begun).Seconds(), nil
+}
+
+// benchTokens returns n ids of a vocabulary.
+func benchTokens(n, vocab int) []int {
+	tokens := make([]int, n)
+	for i := range tokens {
+		at := i % vocab
+		tokens[i] = (at*at*31 + at*7 + 1) % vocab
+	}
+	return tokens
 }
 
 // DecodeBytes returns how many bytes of weights the decode of one token reads.
@@ -116,6 +129,14 @@ func (m *Model) DecodeBytes() int64 {
 		total += t.ScaleLength
 	}
 	return total
+}
+
+// Bandwidth measures how many bytes a second the memory gives that e computes from.
+func Bandwidth(e Engine, threads int) (float64, error) {
+	if c, ok := e.(*cudaEngine); ok {
+		return c.device.CopyBandwidth()
+	}
+	return MemoryBandwidth(threads), nil
 }
 
 // MemoryBandwidth measures how many bytes a second this machine's memory gives to

@@ -21,8 +21,12 @@ type benchCommand struct {
 	Head        string   `help:"With --shape: encoding of embedding and head, bf16 or int8." enum:"bf16,int8" default:"bf16"`
 	Tests       []string `help:"What to measure: ppN is the prefill of N tokens, tgN the decode of N tokens." default:"pp128,pp512,tg32" placeholder:"TEST,..."`
 	Repetitions int      `short:"r" help:"Counted runs of each test, after one that is not." default:"3"`
+	At          []int    `help:"On a GPU: also time steps and kernels of the decode after so many positions." placeholder:"N,..."`
 	JSON        bool     `name:"json" help:"Print JSON."`
 }
+
+// gpuSteps is how many steps --at measures.
+const gpuSteps = 200
 
 // benchReport is what the command prints.
 type benchReport struct {
@@ -32,6 +36,7 @@ type benchReport struct {
 	Bandwidth float64               `json:"memory_bytes_per_second"` // measured in this run
 	Bytes     int64                 `json:"bytes_per_decoded_token"`
 	Results   []runtime.BenchResult `json:"results"`
+	GPU       []*runtime.GPUBench   `json:"gpu,omitempty"`
 }
 
 // Run measures prefill and decode.
@@ -81,13 +86,22 @@ func (c *benchCommand) Run(ctx context.Context) error {
 	if r.Threads == 0 {
 		r.Threads = goruntime.GOMAXPROCS(0)
 	}
-	r.Bandwidth = runtime.MemoryBandwidth(r.Threads)
+	if r.Bandwidth, err = runtime.Bandwidth(e, r.Threads); err != nil {
+		return err
+	}
 	for _, t := range tests {
 		result, err := runtime.Bench(ctx, e, t, c.Repetitions)
 		if err != nil {
 			return fmt.Errorf("%s: %w", t.Name, err)
 		}
 		r.Results = append(r.Results, result)
+	}
+	for _, at := range c.At {
+		g, err := runtime.BenchGPU(ctx, e, at, gpuSteps)
+		if err != nil {
+			return fmt.Errorf("--at %d: %w", at, err)
+		}
+		r.GPU = append(r.GPU, g)
 	}
 	if c.JSON {
 		return printJSON(r)
@@ -120,5 +134,20 @@ func (r *benchReport) print(tests []runtime.BenchTest) error {
 		}
 		fmt.Fprintf(w, "%s\t%.1f\t%.1f\t%s\t\n", x.Test, x.Median, x.Best, share)
 	}
-	return w.Flush()
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	for _, g := range r.GPU {
+		fmt.Printf("\nafter %d positions: step %.1f us median, %.1f us p95 (%.0f tok/s), %.2f us a layer, %.0f %% of the copy bandwidth of %.2f TB/s\n",
+			g.Context, g.Median, g.P95, 1e6/g.Median, g.Layer, 100*g.Share, g.Bandwidth/1e12)
+		w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
+		fmt.Fprintln(w, "KERNEL, ALONE\tLAUNCHES\tus A STEP\tus EACH\tREGISTERS\tSPILLED\t")
+		for _, k := range g.Kernels {
+			fmt.Fprintf(w, "%s\t%d\t%.1f\t%.2f\t%d\t%d\t\n", k.Kernel, k.Launches, k.Micros, k.Micros/float64(k.Launches), k.Registers, k.Spilled)
+		}
+		if err := w.Flush(); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -224,14 +224,20 @@ func (e *Engine) launchSingle(chunks int, pick bool) {
 	}
 }
 
-// runSingle runs a step at a position, as a graph.
-func (e *Engine) runSingle(position int, pick bool) {
-	d, s := e.d, &e.s
-	// Few graphs do for all positions: blocks of chunks that are not there end at once.
+// singleChunks is for how many chunks attention is launched at a position. Few graphs do for all positions: blocks of
+// chunks that are not there end at once.
+func (e *Engine) singleChunks(position int) int {
 	chunks := 4
 	for chunks*kernels.PageLen <= position {
 		chunks *= 2
 	}
+	return chunks
+}
+
+// runSingle runs a step at a position, as a graph.
+func (e *Engine) runSingle(position int, pick bool) {
+	d, s := e.d, &e.s
+	chunks := e.singleChunks(position)
 	if s.plain {
 		e.launchSingle(chunks, pick)
 		return

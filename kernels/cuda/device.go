@@ -12,19 +12,21 @@ import (
 
 // Device is a GPU with the kernels loaded. It serves one call at a time. Close it.
 type Device struct {
-	dev *driver.Device
+	dev       *driver.Device
+	dependent bool // kernels may start before the one before them has ended
 
 	// The rest is used inside dev.Do.
-	ctx    *driver.Context
-	stream *driver.Stream
-	fn     [numKernels]*driver.Function
-	bytes  [numKernels]int // length of each parameter list
-	args   driver.Args
-	config driver.LaunchConfig
-	err    error
-	up     uploader
-	down   *driver.Host
-	bad    driver.Ptr // least site where a value was not finite
+	ctx     *driver.Context
+	stream  *driver.Stream
+	fn      [numKernels]*driver.Function
+	bytes   [numKernels]int // length of each parameter list
+	args    driver.Args
+	config  driver.LaunchConfig
+	err     error
+	up      uploader
+	down    *driver.Host
+	profile *profile   // nil: launches are not measured
+	bad     driver.Ptr // least site where a value was not finite
 }
 
 // Open opens a device of the CUDA library and compiles the kernels for it, which takes some seconds the first time and
@@ -38,7 +40,8 @@ func Open(ordinal int) (*Device, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Device{dev: dev}
+	// Captured streams keep programmatic launches from CUDA 12.3 on.
+	d := &Device{dev: dev, dependent: dev.Info.Major >= 9 && lib.Version() >= 12030}
 	if dev.Info.Major < 8 {
 		return nil, errors.Join(fmt.Errorf("%s has compute capability %d.%d, want at least 8.0 (Ampere)", dev.Info.Name, dev.Info.Major, dev.Info.Minor), dev.Close())
 	}

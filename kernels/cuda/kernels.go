@@ -140,8 +140,11 @@ func (d *Device) launch(k kernel, x, y, threads, shared int) {
 	if x == 0 || y == 0 {
 		return
 	}
-	dependent := k >= decodeMultiply4 && d.dev.Info.Major >= 9
-	d.config = driver.LaunchConfig{Programmatic: dependent, Grid: [3]uint32{uint32(x), uint32(y), 1}, Block: [3]uint32{uint32(threads), 1, 1}, Shared: uint32(shared)}
+	d.config = driver.LaunchConfig{Programmatic: d.dependent && k >= decodeMultiply4, Grid: [3]uint32{uint32(x), uint32(y), 1}, Block: [3]uint32{uint32(threads), 1, 1}, Shared: uint32(shared)}
+	if d.profile != nil {
+		d.config.Programmatic = false
+		d.fail(d.profile.mark(d, k))
+	}
 	if err := d.ctx.Launch(d.fn[k], &d.config, d.stream, &d.args); err != nil {
 		d.err = fmt.Errorf("kernel %s: %w", table[k].name, err)
 	}

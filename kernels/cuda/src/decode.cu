@@ -185,14 +185,14 @@ FN void multiply_vector(float* y, const float* residual, const float* x, float* 
   }
 }
 
-#define MULTIPLY(name, held)                                                                                                                                                                                                          \
-  BOUNDED_KERNEL(kThreads, 3, name, float* y, const float* residual, const float* x, float* kept, const float* pre_w, const float* pre_b, u32 pre_kind, float pre_eps, const float* w, const float* b, u32 kind, float eps, \
+#define MULTIPLY(name, held, blocks)                                                                                                                                                                                                          \
+  BOUNDED_KERNEL(kThreads, blocks, name, float* y, const float* residual, const float* x, float* kept, const float* pre_w, const float* pre_b, u32 pre_kind, float pre_eps, const float* w, const float* b, u32 kind, float eps, \
                  const u32x4* tiles, const float* scales, const float* bias, u32 n, u32 tile_rows, u32 lines, u32 mode, u32* bad, u32 site) {                                                                                         \
     multiply_vector<held>(y, residual, x, kept, pre_w, pre_b, pre_kind, pre_eps, w, b, kind, eps, tiles, scales, bias, n, tile_rows, lines, mode, bad, site);                                                                        \
   }
-MULTIPLY(decode_multiply_4, 4)
-MULTIPLY(decode_multiply_8, 8)
-MULTIPLY(decode_multiply_12, 12)
+MULTIPLY(decode_multiply_4, 4, 3)
+MULTIPLY(decode_multiply_8, 8, 3)
+MULTIPLY(decode_multiply_12, 12, 2)
 
 // prepare_head loads one head of dim elements, a multiple of 32, into to, normalizes it and rotates it, in one warp.
 FN void prepare_head(float* to, const float* from, u32 dim, const float* w, const float* b, u32 kind, float eps, const float* angles, u32* bad, u32 site) {
