@@ -3,6 +3,7 @@ package runtime_test
 import (
 	"context"
 	"math"
+	"os"
 	"path/filepath"
 	"strconv"
 	"testing"
@@ -35,11 +36,11 @@ func TestCUDALogits(t *testing.T) {
 			t.Run(name, func(t *testing.T) {
 				m := tiny(t, name)
 				vocab, hidden := m.Config.VocabSize, m.Config.HiddenSize
-				tokens := ids(150, vocab, 1)
+				tokens := ids(100, vocab, 1)
 				cpu := engine(t, m, runtime.Options{Kernels: ref.New()})
 				want := forward(t, cpu, runtime.Span{Seq: cpu.NewSequence(), Tokens: tokens, Logits: runtime.PositionAll, Hidden: runtime.PositionAll})[0]
 				e := gpu(t, m, runtime.Options{})
-				for _, step := range []int{150, 64} {
+				for _, step := range []int{100, 64} {
 					s := e.NewSequence()
 					for lo := 0; lo < len(tokens); lo += step {
 						hi := min(lo+step, len(tokens))
@@ -68,7 +69,7 @@ func TestCUDALogits(t *testing.T) {
 				require.Equal(t, want.Logits[99*vocab:100*vocab], r[1].Logits)
 				require.Len(t, r[0].Logits, vocab)
 				require.Empty(t, r[2].Logits)
-				for _, at := range []int{100, 64, 33} {
+				for _, at := range []int{96, 64, 33} {
 					a.Truncate(at)
 					f := a.Fork()
 					forward(t, e, runtime.Span{Seq: a, Tokens: ids(3, vocab, 5)})
@@ -215,6 +216,53 @@ func TestCUDADecode(t *testing.T) {
 			})
 		}
 	})
+}
+
+// TestCUDARepeats: the same calls give the same bits each time, many times on a GPU.
+func TestCUDARepeats(t *testing.T) {
+	emulator.Run(t, func(t *testing.T) {
+		s := aligned["bitnet"]
+		f, err := format.Open(tinyFile(t, s.shape, s.storage, s.opt))
+		require.NoError(t, err)
+		defer func() { require.NoError(t, f.Close()) }()
+		m, err := runtime.LoadModel(f)
+		require.NoError(t, err)
+		e := gpu(t, m, runtime.Options{})
+		times := 100
+		if e.Name() == "cuda/emulator" {
+			times = 2
+		}
+		tokens := ids(203, m.Config.VocabSize, 1)
+		var want [][]float32
+		for i := range times {
+			seq := e.NewSequence()
+			got := [][]float32{forward(t, e, runtime.Span{Seq: seq, Tokens: tokens[:200], Logits: runtime.PositionLast})[0].Logits}
+			for at := 200; at < len(tokens); at++ {
+				got = append(got, forward(t, e, runtime.Span{Seq: seq, Tokens: tokens[at : at+1], Logits: runtime.PositionLast})[0].Logits)
+			}
+			seq.Close()
+			if i == 0 {
+				want = got
+			}
+			require.Equal(t, want, got, "run %d", i)
+		}
+	})
+}
+
+// TestCUDATruncatedFile: a file that shrinks while it is copied to the device is an error.
+func TestCUDATruncatedFile(t *testing.T) {
+	emulator.Use(t)
+	s := aligned["llama"]
+	path := tinyFile(t, s.shape, s.storage, s.opt)
+	f, err := format.Open(path)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, f.Close()) }()
+	m, err := runtime.LoadModel(f)
+	require.NoError(t, err)
+	require.NoError(t, os.Truncate(path, 8192))
+	_, err = runtime.NewCUDA(m, runtime.Options{})
+	require.Error(t, err)
+	require.ErrorContains(t, err, "file")
 }
 
 func TestCUDAErrors(t *testing.T) {

@@ -48,7 +48,7 @@ func (e *Engine) canSingle() bool {
 	c := &e.c
 	shared := c.Heads / c.KVHeads
 	pages := (c.Context + kernels.PageLen - 1) / kernels.PageLen
-	if !c.Int8 || c.HeadDim%32 != 0 || shared > 32 || 2*shared*pages > 2*kernels.PageLen*c.HeadDim || attendBytes(c.HeadDim, shared) > e.d.dev.Info.SharedPerBlockOptin {
+	if !c.Int8 || c.HeadDim%32 != 0 || c.HeadDim > 256 || shared > 32 || 2*shared*pages > 2*kernels.PageLen*c.HeadDim || attendBytes(c.HeadDim, shared) > e.d.dev.Info.SharedPerBlockOptin {
 		return false
 	}
 	if e.p.headTernary.rows > 0 && !e.p.headTernary.plain() {
@@ -70,7 +70,7 @@ func (e *Engine) canSingle() bool {
 }
 
 func attendBytes(dim, shared int) int {
-	return 4 * (2*kernels.PageLen*dim + (shared+1)*dim + kernels.PageLen*shared)
+	return 4 * (2*kernels.PageLen*dim + (shared+2)*dim + kernels.PageLen*shared)
 }
 
 func multiplyBytes(cols int) int { return 9 * cols }

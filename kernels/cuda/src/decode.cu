@@ -25,8 +25,8 @@ FN void normalize_shared(float* v, u32 n, const float* w, const float* b, u32 ki
 }
 
 // quantize_shared turns n elements of v, a multiple of 128, into codes and returns their absolute maximum. A thread
-// quantizes the words that it wrote to v. For RMS norms, gain holds the weights in shared memory.
-FN float quantize_shared(u32* codes, const float* v, u32 n, const float* gain, const float* w, const float* b, u32 kind, float eps, u32* bad, u32 site) {
+// quantizes the words that it wrote to v. gain holds the weights of the norm in shared memory.
+FN float quantize_shared(u32* codes, const float* v, u32 n, const float* gain, const float* b, u32 kind, float eps, u32* bad, u32 site) {
   __shared__ float part[kSumBlocks];
   __shared__ u32 tops[kWarps];
   Deviation d = {0, 1, true};
@@ -34,7 +34,7 @@ FN float quantize_shared(u32* codes, const float* v, u32 n, const float* gain, c
   if (kind == kLayer) {
     d = deviation(v, n, kind, eps);
     for (u32 at = thread(); at < n / 4; at += kThreads)
-      for (u32 c = 0; c < 4; c++) top = greatest(top, bits(normalized(d, v[4 * at + c], w, b, 4 * at + c, kind)) & kMagnitude);
+      for (u32 c = 0; c < 4; c++) top = greatest(top, bits(normalized(d, v[4 * at + c], gain, b, 4 * at + c, kind)) & kMagnitude);
   } else {
     // Rounding is monotone: the greatest |x*w| times r is the greatest |y|.
     for (u32 at = thread(); at < n / 4; at += kThreads) {
@@ -48,9 +48,14 @@ FN float quantize_shared(u32* codes, const float* v, u32 n, const float* gain, c
     if (kind == kRMS)
       for (u32 block = warp(); block * kBlock < n; block += kWarps) {
         float l = 0;
-        const u32 end = least((block + 1) * kBlock, n);
-        UNROLL_BY(8)
-        for (u32 i = block * kBlock + lane(); i < end; i += 32) l = fma32(v[i], v[i], l);
+        const float* own = v + block * kBlock + lane();
+        if ((block + 1) * kBlock <= n) {
+          UNROLL
+          for (u32 i = 0; i < kBlock; i += 32) l = fma32(own[i], own[i], l);
+        } else {
+          UNROLL_BY(4)
+          for (u32 i = 0; i < n % kBlock; i += 32) l = fma32(own[i], own[i], l);
+        }
         l = fold(l);
         if (lane() == 0) part[block] = l;
       }
@@ -70,6 +75,7 @@ FN float quantize_shared(u32* codes, const float* v, u32 n, const float* gain, c
   if (thread() == 0 && (!d.ok || !finite(a))) atomic_min(bad, site);
   a = at_least_least(a);
   const float k = quantum(a);
+  UNROLL_BY(2)
   for (u32 at = thread(); at < n / 4; at += kThreads) {
     const f32x4 x = ((const f32x4*)v)[at];
     f32x4 y;
@@ -77,7 +83,7 @@ FN float quantize_shared(u32* codes, const float* v, u32 n, const float* gain, c
       const f32x4 g = ((const f32x4*)gain)[at];
       y = {mul32(mul32(x.x, g.x), d.r), mul32(mul32(x.y, g.y), d.r), mul32(mul32(x.z, g.z), d.r), mul32(mul32(x.w, g.w), d.r)};
     } else {
-      y = {normalized(d, x.x, w, b, 4 * at, kind), normalized(d, x.y, w, b, 4 * at + 1, kind), normalized(d, x.z, w, b, 4 * at + 2, kind), normalized(d, x.w, w, b, 4 * at + 3, kind)};
+      y = {normalized(d, x.x, gain, b, 4 * at, kind), normalized(d, x.y, gain, b, 4 * at + 1, kind), normalized(d, x.z, gain, b, 4 * at + 2, kind), normalized(d, x.w, gain, b, 4 * at + 3, kind)};
     }
     codes[at / 32 * 32 + code_word(at % 32)] = code(y.x, k) | code(y.y, k) << 8 | code(y.z, k) << 16 | code(y.w, k) << 24;
   }
@@ -115,19 +121,42 @@ FN void multiply_vector(float* y, const float* residual, const float* x, float* 
     const u32x4* from = tiles + (u64)least(row_of(group, line), tile_rows - 1) * columns * 32 + lane();
     UNROLL
     for (int i = 0; i < Held; i++) {
-      held[i] = {0, 0, 0, 0};
-      if (first + i < end) held[i] = load_weights(from + (u64)(first + i) * 32);
+      held[i] = load_weights_if(first + i < end, from + (u64)(first + i) * 32);
     }
+  };
+  // The first threads each finish a row: its scale and bias, and those of up.
+  const u32 mine = thread() / 16, r = thread() % 16;
+  float scale = 0, shift = 0, up_scale = 0, up_shift = 0, old = 0;
+  auto finish = [&](u32 group) {
+    if (mine >= own || group * own + mine >= results) return;
+    const u32 row = row_of(group, mine) * 16 + r, up = gated ? row_of(group, mine + own) * 16 + r : row;
+    scale = scales[row], up_scale = scales[up];
+    if (bias) shift = bias[row], up_shift = bias[up];
   };
   u32 group = block_x();
   hold(group, begin);
-  if (kind == kRMS)
+  finish(group);
+  if (kind != kNoNorm)
     for (u32 at = thread(); at < n / 4; at += kThreads) copy_async((f32x4*)gain + at, (const f32x4*)w + at);
   copy_commit();
   await_grid();
   release_grid();
 
-  for (u32 at = thread(); at < n / 4; at += kThreads) ((f32x4*)v)[at] = ((const f32x4*)x)[at];
+  if (mode == kResidual && mine < own && group * own + mine < results) old = residual[(group * own + mine) * 16 + r];
+  for (u32 first = thread(); first < n / 4; first += 8 * kThreads) {
+    f32x4 batch[8];  // all on their way before the first is used
+    UNROLL
+    for (u32 i = 0; i < 8; i++) {
+      const f32x4* from = (const f32x4*)x + least(first + i * kThreads, n / 4 - 1);
+      batch[i].x = from->x, batch[i].y = from->y, batch[i].z = from->z, batch[i].w = from->w;
+    }
+    UNROLL
+    for (u32 i = 0; i < 8; i++)
+      if (first + i * kThreads < n / 4) {
+        f32x4* to = (f32x4*)v + first + i * kThreads;
+        to->x = batch[i].x, to->y = batch[i].y, to->z = batch[i].z, to->w = batch[i].w;
+      }
+  }
   copy_wait<0>();
   barrier();
   if (pre_kind != kNoNorm) {
@@ -135,7 +164,7 @@ FN void multiply_vector(float* y, const float* residual, const float* x, float* 
     if (block_x() == 0)
       for (u32 i = thread(); i < n; i += kThreads) kept[i] = v[i];
   }
-  const float a = quantize_shared(codes, v, n, gain, w, b, kind, eps, bad, site);
+  const float a = quantize_shared(codes, v, n, gain, b, kind, eps, bad, site);
 
   for (;;) {
     i32 acc[4][4] = {};
@@ -159,28 +188,27 @@ FN void multiply_vector(float* y, const float* residual, const float* x, float* 
       sums[warp()][lane() / 4 + 8] = acc[0][2] + acc[1][2] + acc[2][2] + acc[3][2];
     }
     barrier();
-    auto result = [&](u32 line, u32 r) {
+    auto result = [&](u32 line, float scale, float shift) {
       i32 sum = 0;
-      for (u32 i = 0; i < split; i++) sum += sums[line * split + i][r];
-      const u32 row = row_of(group, line) * 16 + r;
-      const float value = mul32(to_float(sum >> 6), div32(mul32(scales[row], a), 127.0f));
-      return bias ? add32(value, bias[row]) : value;
+      for (u32 part = 0; part < split; part++) sum += sums[line * split + part][r];
+      const float value = mul32(to_float(sum >> 6), div32(mul32(scale, a), 127.0f));
+      return bias ? add32(value, shift) : value;
     };
-    const u32 mine = thread() / 16, r = thread() % 16;
     if (mine < own && group * own + mine < results) {
-      const u32 row = (group * own + mine) * 16 + r;
-      float value = result(mine, r);
-      if (mode == kResidual) value = add32(residual[row], value);
+      float value = result(mine, scale, shift);
+      if (mode == kResidual) value = add32(old, value);
       if (mode == kReLU2) {
         value = value <= 0 ? 0.0f : value;
-        value = mul32(mul32(value, value), result(own + mine, r));
+        value = mul32(mul32(value, value), result(mine + own, up_scale, up_shift));
       }
-      if (mode == kSiLU) value = mul32(div32(value, add32(1.0f, exp32(-value))), result(own + mine, r));
-      y[row] = value;
+      if (mode == kSiLU) value = mul32(div32(value, add32(1.0f, exp32(-value))), result(mine + own, up_scale, up_shift));
+      y[(group * own + mine) * 16 + r] = value;
     }
     group += blocks_x();
     if (group * own >= results) break;
     hold(group, begin);
+    finish(group);
+    if (mode == kResidual && mine < own && group * own + mine < results) old = residual[(group * own + mine) * 16 + r];
     barrier();
   }
 }
@@ -196,6 +224,7 @@ MULTIPLY(decode_multiply_12, 12, 2)
 
 // prepare_head loads one head of dim elements, a multiple of 32, into to, normalizes it and rotates it, in one warp.
 FN void prepare_head(float* to, const float* from, u32 dim, const float* w, const float* b, u32 kind, float eps, const float* angles, u32* bad, u32 site) {
+  UNROLL_BY(4)
   for (u32 i = lane(); i < dim; i += 32) to[i] = from[i];
   if (kind != kNoNorm) {
     Deviation d = {0, 1, true};
@@ -233,7 +262,7 @@ FN void prepare_head(float* to, const float* from, u32 dim, const float* w, cons
 // parts holds, for each kv head and chunk, shared*dim sums, shared maxima and shared totals. With `chunks` the number
 // of chunks that the grid has, blocks past the position do nothing.
 //
-// Shared memory: 128*dim + (shared+1)*dim + 64*shared floats.
+// Shared memory: 128*dim + (shared+2)*dim + 64*shared floats.
 BOUNDED_KERNEL(kThreads, 2, decode_attend, float* out, const float* q, const float* k, const float* v, const State* state, const float* angles, u64 offset, u32 heads, u32 kv_heads, u32 dim, float z, const float* qn_w, const float* qn_b, u32 qn_kind,
                float qn_eps, const float* kn_w, const float* kn_b, u32 kn_kind, float kn_eps, float* parts, u32* done, u32* bad, u32 site) {
   __shared__ u32 ticket;
@@ -246,28 +275,32 @@ BOUNDED_KERNEL(kThreads, 2, decode_attend, float* out, const float* q, const flo
   float* keys = (float*)shared_bytes();    // [dim][64]
   float* values = keys + kPage * dim;      // [64][dim]
   float* heads_of = values + kPage * dim;  // shared queries and the new key
-  float* weights = heads_of + (shared + 1) * dim;
+  float* turn = heads_of + (shared + 1) * dim;  // cosines and sines of the position
+  float* weights = turn + dim;
   float* page_keys = (float*)(state->table[chunk] + offset) + (u64)kv * dim * kPage;
   float* page_values = page_keys + (u64)kv_heads * dim * kPage;
   for (u32 at = thread(); at < dim * kPage / 4; at += kThreads) {
     copy_async((f32x4*)keys + at, (const f32x4*)page_keys + at);
     copy_async((f32x4*)values + at, (const f32x4*)page_values + at);
   }
+  for (u32 at = thread(); at < dim / 4; at += kThreads) copy_async((f32x4*)turn + at, (const f32x4*)(angles + (u64)position * dim) + at);
   copy_commit();
   await_grid();
   release_grid();
-  angles += (u64)position * dim;
-  for (u32 h = warp(); h < shared + newest; h += kWarps) {
-    if (h < shared)
-      prepare_head(heads_of + h * dim, q + (kv * shared + h) * dim, dim, qn_w, qn_b, qn_kind, qn_eps, angles, bad, site);
-    else
-      prepare_head(heads_of + h * dim, k + kv * dim, dim, kn_w, kn_b, kn_kind, kn_eps, angles, bad, site + 1);
-  }
+  const float value = newest && thread() < dim ? v[kv * dim + thread()] : 0.0f;
   copy_wait<0>();
   barrier();
+  for (u32 h = warp(); h < shared + newest; h += kWarps) {
+    if (h < shared)
+      prepare_head(heads_of + h * dim, q + (kv * shared + h) * dim, dim, qn_w, qn_b, qn_kind, qn_eps, turn, bad, site);
+    else
+      prepare_head(heads_of + h * dim, k + kv * dim, dim, kn_w, kn_b, kn_kind, kn_eps, turn, bad, site + 1);
+  }
+  barrier();
   if (newest) {
-    for (u32 i = thread(); i < dim; i += kThreads) {
-      const float key = heads_of[shared * dim + i], value = v[kv * dim + i];
+    const u32 i = thread();
+    if (i < dim) {
+      const float key = heads_of[shared * dim + i];
       keys[i * kPage + slot] = key;
       values[slot * dim + i] = value;
       page_keys[i * kPage + slot] = key;

@@ -110,6 +110,17 @@ FN u32x4 load_weights(const void* p) {
   return v;
 }
 
+// load_weights_if is load_weights without a branch, and zeros where it shall not load.
+FN u32x4 load_weights_if(bool wanted, const void* p) {
+  u32x4 v;
+  asm volatile(
+      "{\n\t.reg .pred p;\n\tsetp.ne.u32 p, %5, 0;\n\tmov.u32 %0, 0;\n\tmov.u32 %1, 0;\n\tmov.u32 %2, 0;\n\tmov.u32 %3, 0;\n\t"
+      "@p ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];\n\t}"
+      : "=&r"(v.x), "=&r"(v.y), "=&r"(v.z), "=&r"(v.w)
+      : "l"(p), "r"((u32)wanted));
+  return v;
+}
+
 // shared_bytes is the dynamic shared memory of the block.
 extern __shared__ u32x4 dynamic_shared[];
 FN u8* shared_bytes() { return (u8*)dynamic_shared; }

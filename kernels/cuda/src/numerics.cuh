@@ -41,7 +41,9 @@ FN float block_sum(u32 n, Step step) {
   for (u32 first = 0; first * kBlock < n; first += warps()) {
     u32 lo = (first + warp()) * kBlock;
     float l = 0;
-    for (u32 i = lo + lane(); i < least(lo + kBlock, n); i += 32) l = step(l, i);
+    const u32 end = least(lo + kBlock, n);
+    UNROLL_BY(8)
+    for (u32 i = lo + lane(); i < end; i += 32) l = step(l, i);
     l = fold(l);
     barrier();
     if (lane() == 0) part[warp()] = l;
