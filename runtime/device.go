@@ -52,30 +52,29 @@ func CheckDevice(name string) error {
 
 // OpenEngine returns the engine that computes m on a device: "auto", "cpu", "cuda"
 // or "cuda:N". With auto, whatever keeps CUDA from being used leads to the CPU, and
-// note says it in one line for a person; note is empty when there is nothing to say,
-// also where this build has no CUDA at all. Errors of CUDA are those of [NewCUDA].
-func OpenEngine(m *Model, opt Options, device string) (e Engine, note string, err error) {
+// why says it, in one line; it is nil when there is nothing to say, also where this
+// build has no CUDA at all. Errors of CUDA are those of [NewCUDA].
+func OpenEngine(m *Model, opt Options, device string) (e Engine, why, err error) {
 	name, err := parseDevice(device)
 	if err != nil {
-		return nil, "", err
+		return nil, nil, err
 	}
 	if name.kind != DeviceCPU {
 		e, err = openCUDA(m, opt, name.ordinal)
 		switch {
 		case err == nil:
-			return e, "", nil
+			return e, nil, nil
 		case name.kind == DeviceCUDA:
-			return nil, "", err
+			return nil, nil, err
 		case !errors.Is(err, driver.ErrUnavailable):
-			reason, _, _ := strings.Cut(err.Error(), "\n")
-			note = "the CPU computes: " + reason
+			why = err
 		}
 	}
 	e, err = NewCPU(m, opt)
 	if err != nil {
-		return nil, "", err
+		return nil, nil, err
 	}
-	return e, note, nil
+	return e, why, nil
 }
 
 // openCUDA returns an engine on the device of that number, or with -1 on the first
@@ -221,7 +220,7 @@ func memoryOrProblem(device string) (*DeviceMemoryInfo, string) {
 
 // DeviceMemory returns the memory of a device: "cpu", "cuda:N", or "cuda" for the
 // first. Free is what can be had without swapping. The error for cpu is of the kind
-// errors.ErrUnsupported on systems other than Linux.
+// errors.ErrUnsupported on systems that do not tell (HostMemory).
 func DeviceMemory(device string) (m DeviceMemoryInfo, err error) {
 	name, err := parseDevice(device)
 	switch {
@@ -230,7 +229,7 @@ func DeviceMemory(device string) (m DeviceMemoryInfo, err error) {
 	case name.kind == DeviceAuto:
 		return DeviceMemory(OptimalDevice())
 	case name.kind == DeviceCPU:
-		m.Total, m.Free, err = hostMemory()
+		m.Total, m.Free, err = HostMemory()
 	default:
 		m.Total, m.Free, err = cudaMemory(max(name.ordinal, 0))
 	}
@@ -252,33 +251,6 @@ func cudaMemory(ordinal int) (total, free int64, err error) {
 		return err
 	})
 	return total, free, errors.Join(err, dev.Close())
-}
-
-// hostMemory reads what Linux says of the machine's memory.
-func hostMemory() (total, free int64, err error) {
-	data, err := os.ReadFile("/proc/meminfo")
-	if errors.Is(err, os.ErrNotExist) {
-		return 0, 0, fmt.Errorf("memory of the machine: %w on %s", errors.ErrUnsupported, goruntime.GOOS)
-	}
-	if err != nil {
-		return 0, 0, err
-	}
-	total, err = procValue(string(data), "MemTotal")
-	if err != nil {
-		return 0, 0, err
-	}
-	free, err = procValue(string(data), "MemAvailable")
-	return total, free, err
-}
-
-// procValue finds a row of /proc/meminfo, "Name:   123 kB", and returns its bytes.
-func procValue(text, name string) (int64, error) {
-	value := procField(text, name)
-	n, err := strconv.ParseInt(strings.TrimSuffix(value, " kB"), 10, 53)
-	if err != nil {
-		return 0, fmt.Errorf("/proc/meminfo: %s is %q, want a number of kB", name, value)
-	}
-	return n << 10, nil
 }
 
 // procField finds the first row "name : value" of a file of /proc.

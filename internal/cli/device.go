@@ -1,9 +1,12 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"os"
+	"strings"
 
+	"github.com/tritter-ai/tritter/kernels/cuda/driver"
 	"github.com/tritter-ai/tritter/runtime"
 )
 
@@ -28,15 +31,18 @@ func (d *Device) UnmarshalText(text []byte) error {
 // OpenEngine opens an engine on the device. What the user should know of the
 // choice goes to standard error.
 func (d *DeviceFlag) OpenEngine(program string, m *runtime.Model, opt runtime.Options) (runtime.Engine, error) {
-	e, note, err := runtime.OpenEngine(m, opt, string(d.Device))
+	e, why, err := runtime.OpenEngine(m, opt, string(d.Device))
 	if err != nil && d.Device != runtime.DeviceAuto && d.Device != runtime.DeviceCPU {
 		return nil, fmt.Errorf("--device %s: %w; --device cpu uses the CPU", d.Device, err)
 	}
 	if err != nil {
 		return nil, err
 	}
-	if note != "" {
-		fmt.Fprintf(os.Stderr, "%s: %s (--device cpu asks for it)\n", program, note)
+	// A machine without NVIDIA's driver has no GPU that its owner would miss: a pipe
+	// is not told.
+	if why != nil && (IsTerminal(os.Stderr) || !errors.Is(why, driver.ErrNoDriver)) {
+		reason, _, _ := strings.Cut(why.Error(), "\n")
+		fmt.Fprintf(os.Stderr, "%s: the CPU computes: %s (--device cpu asks for it)\n", program, reason)
 	}
 	return e, nil
 }

@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -12,6 +13,18 @@ import (
 )
 
 const module = "github.com/tritter-ai/tritter/"
+
+// What the packages above others may depend on in common.
+var (
+	regexps    = []string{"github.com/dlclark/regexp2/v2", "golang.org/x/text"}
+	pickles    = []string{"github.com/nlpodyssey/gopickle/pickle", "github.com/nlpodyssey/gopickle/types"}
+	vectors    = []string{"kernels", "kernels/ref", "quantize", "kernels/cpu", "golang.org/x/sys"}
+	engines    = join(vectors, regexps, []string{"format", "model", "tokenizer", "nearest", "codebook", "runtime", "kernels/cuda", "kernels/cuda/driver", "github.com/ebitengine/purego"})
+	containers = join(pickles, []string{"convert/checkpoint", "convert/checkpoint/tensor", "convert/checkpoint/safetensors", "convert/checkpoint/torch", "convert/checkpoint/gguf", "github.com/x448/float16"})
+	converting = join(engines, containers, []string{"convert/vocab", "convert"})
+)
+
+func join(lists ...[]string) []string { return slices.Concat(lists...) }
 
 // mayImport lists, for each package of the library, what it may depend on,
 // directly or not: packages of this module by their path in it, others by a
@@ -22,28 +35,26 @@ var mayImport = map[string][]string{
 	"quantize":                       {},
 	"kernels":                        {},
 	"kernels/ref":                    {"kernels", "quantize"},
-	"kernels/cpu":                    {"kernels", "kernels/ref", "quantize", "golang.org/x/sys/cpu"},
+	"kernels/cpu":                    vectors,
 	"kernels/cuda/driver":            {"github.com/ebitengine/purego"},
 	"kernels/cuda/ptx":               {},
 	"kernels/cuda":                   {"kernels", "kernels/cuda/driver", "github.com/ebitengine/purego"},
-	"tokenizer":                      {"github.com/dlclark/regexp2/v2", "golang.org/x/text/unicode/norm", "golang.org/x/text/transform"},
-	"runtime":                        {"format", "model", "quantize", "kernels", "kernels/ref", "kernels/cpu", "kernels/cuda", "kernels/cuda/driver", "golang.org/x/sys/cpu", "github.com/ebitengine/purego", "tokenizer", "github.com/dlclark/regexp2/v2", "golang.org/x/text"},
+	"nearest":                        {"kernels", "kernels/ref", "quantize"},
+	"codebook":                       join(vectors, []string{"format", "nearest"}),
+	"tokenizer":                      regexps,
+	"runtime":                        engines,
 	"convert/checkpoint/tensor":      {},
 	"convert/checkpoint/safetensors": {"convert/checkpoint/tensor"},
 	"convert/checkpoint/gguf":        {"convert/checkpoint/tensor", "github.com/x448/float16"},
-	"convert/checkpoint/torch": {"convert/checkpoint/tensor", "convert/checkpoint/safetensors",
-		"github.com/nlpodyssey/gopickle/pickle", "github.com/nlpodyssey/gopickle/types"},
-	"convert/checkpoint": {"convert/checkpoint/tensor", "convert/checkpoint/safetensors", "convert/checkpoint/torch", "convert/checkpoint/gguf", "github.com/x448/float16",
-		"github.com/nlpodyssey/gopickle/pickle", "github.com/nlpodyssey/gopickle/types"},
-	"convert": {"convert/checkpoint", "convert/checkpoint/tensor", "convert/checkpoint/safetensors", "convert/checkpoint/torch", "convert/checkpoint/gguf", "convert/vocab", "format", "model", "quantize", "tokenizer", "runtime", "kernels", "kernels/ref", "kernels/cpu", "kernels/cuda", "kernels/cuda/driver", "golang.org/x/sys/cpu", "github.com/ebitengine/purego",
-		"github.com/nlpodyssey/gopickle/pickle", "github.com/nlpodyssey/gopickle/types", "github.com/x448/float16", "github.com/dlclark/regexp2/v2", "golang.org/x/text"},
-	"verify": {"verify/sshsig", "golang.org/x/crypto", "golang.org/x/sys", "convert", "convert/checkpoint", "convert/checkpoint/tensor", "convert/checkpoint/safetensors", "convert/checkpoint/torch", "convert/checkpoint/gguf", "convert/vocab", "format", "model", "quantize", "tokenizer", "runtime", "kernels", "kernels/ref", "kernels/cpu", "kernels/cuda", "kernels/cuda/driver", "github.com/ebitengine/purego", "golang.org/x/sys/cpu",
-		"github.com/nlpodyssey/gopickle/pickle", "github.com/nlpodyssey/gopickle/types", "github.com/x448/float16", "github.com/dlclark/regexp2/v2", "golang.org/x/text"},
-	"verify/sshsig": {"golang.org/x/crypto", "golang.org/x/sys"},
-	"convert/vocab": {},
-	"demo":          {},
-	"export": {"convert/checkpoint/gguf", "convert/checkpoint/safetensors", "convert/checkpoint/tensor", "format", "model", "quantize", "tokenizer", "runtime", "kernels", "kernels/ref", "kernels/cpu", "kernels/cuda", "kernels/cuda/driver", "golang.org/x/sys/cpu", "github.com/ebitengine/purego",
-		"github.com/x448/float16", "github.com/dlclark/regexp2/v2", "golang.org/x/text"},
+	"convert/checkpoint/torch":       join(pickles, []string{"convert/checkpoint/tensor", "convert/checkpoint/safetensors"}),
+	"convert/checkpoint":             containers,
+	"convert/vocab":                  {},
+	"convert":                        converting,
+	"export":                         converting,
+	"verify":                         join(converting, []string{"verify/sshsig", "golang.org/x/crypto"}),
+	"verify/sshsig":                  {"golang.org/x/crypto", "golang.org/x/sys"},
+	"chat":                           join(engines, []string{"github.com/nikolalohinski/gonja/v2", "github.com/dustin/go-humanize", "github.com/json-iterator/go", "github.com/modern-go", "github.com/pkg/errors", "github.com/sirupsen/logrus", "golang.org/x/exp/utf8string"}),
+	"demo":                           {},
 }
 
 // anything are packages whose imports are free: commands, tests, tools.

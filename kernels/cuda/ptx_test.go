@@ -45,6 +45,7 @@ func TestPTX(t *testing.T) {
 		f, err := ptx.Parse(string(text))
 		require.NoError(t, err)
 		require.NoError(t, f.Check(tables[u.File]), u.File)
+		require.NoError(t, ptx.Lint(string(text)), u.File)
 		inexact, err := ptx.Inexact(string(text))
 		require.NoError(t, err)
 		require.Empty(t, inexact, u.File)

@@ -10,6 +10,8 @@
 //	major=N       compute capability N.0 (9.0 for device 0, 8.0 for the others)
 //	fail=CALL:CODE[:N]  the N-th call (the first) of CALL returns CODE; repeatable
 //
+// cuInit starts a thread, as the driver does; stub_thread returns its id.
+//
 // Codes from 700 to 719 are sticky, as those of the driver are.
 #define _GNU_SOURCE
 #include <pthread.h>
@@ -18,6 +20,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 typedef int CUresult;
 typedef int CUdevice;
@@ -151,6 +155,22 @@ static CUresult fails(const char *call) {
 			return stub.sticky; \
 	} while (0)
 
+// A thread that Go knows nothing of and that blocks no signal.
+static volatile int thread_id;
+
+static void *idle(void *unused) {
+	(void)unused;
+	thread_id = syscall(SYS_gettid);
+	for (;;)
+		pause();
+}
+
+int stub_thread(void) {
+	while (thread_id == 0)
+		usleep(100);
+	return thread_id;
+}
+
 __attribute__((constructor)) static void loaded(void) {
 	if (getenv("STUB_CUDA"))
 		stub_configure(getenv("STUB_CUDA"));
@@ -164,6 +184,10 @@ CUresult cuInit(unsigned flags) {
 	if (stub.devices == 0)
 		return 100;
 	stub.initialized = 1;
+	static int started;
+	pthread_t thread;
+	if (!started++)
+		pthread_create(&thread, NULL, idle, NULL);
 	return 0;
 }
 

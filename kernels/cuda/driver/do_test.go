@@ -6,9 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"os/signal"
 	"runtime"
 	"runtime/debug"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -218,4 +221,25 @@ func TestConcurrentUse(t *testing.T) {
 	wg.Wait()
 	require.Greater(t, ran, 100)
 	require.ErrorIs(t, dev.Do(nothing), ErrClosed)
+}
+
+// TestSignalToTheDriversThread: the kernel may deliver Ctrl-C to any thread of the
+// process, also to one that the driver started and Go knows nothing of.
+func TestSignalToTheDriversThread(t *testing.T) {
+	s := newStub(t, "")
+	dev := s.open(0)
+	thread := invoke(lookup(s.library, "stub_thread"), []uintptr{})
+	require.Positive(t, thread)
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGUSR1)
+	defer signal.Stop(signals)
+	for range 10 {
+		require.NoError(t, unix.Tgkill(unix.Getpid(), thread, syscall.SIGUSR1))
+		select {
+		case <-signals:
+		case <-time.After(10 * time.Second):
+			t.Fatal("the signal did not arrive")
+		}
+	}
+	require.NoError(t, dev.Do(nothing))
 }

@@ -23,7 +23,9 @@
 // call. The slice of [Host.Bytes] is memory of the driver: it is gone after
 // [Host.Free] and [Device.Close]. A kernel that faults loses the whole context
 // ([ErrLost]); nothing but Close works after that. A function inside Do must not
-// wait for another goroutine that calls Do of the same device.
+// wait for another goroutine that calls Do of the same device, and must not hand
+// its Context or what hangs on it to another goroutine: the context is current on
+// one thread, and the memory through which arguments travel has no lock.
 //
 // The binding is for linux on amd64 and arm64. Elsewhere, and with the build tag
 // nocuda, everything compiles and Load returns [ErrUnavailable].

@@ -3,6 +3,9 @@
 package driver
 
 import (
+	"errors"
+	"fmt"
+	"os"
 	"runtime"
 	"strings"
 	"testing"
@@ -20,9 +23,33 @@ type stub struct {
 	library uintptr
 }
 
-// newStub builds the library and configures it.
+// shared is the library that most tests use, one after another; TestMain removes
+// it. Its path is empty where there is no C compiler.
+var shared string
+
+func TestMain(m *testing.M) {
+	os.Exit(func() int {
+		dir, err := os.MkdirTemp("", "tritter-cuda-")
+		if err == nil {
+			defer os.RemoveAll(dir)
+			if shared, err = cudastub.Compile(dir); errors.Is(err, cudastub.ErrNoCompiler) {
+				err = nil // each test says so
+			}
+		}
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		return m.Run()
+	}())
+}
+
+// newStub configures the library; with defines, one of its own.
 func newStub(t *testing.T, config string, defines ...string) *stub {
-	s := &stub{t: t, path: cudastub.Build(t, defines...)}
+	s := &stub{t: t, path: shared}
+	if shared == "" || len(defines) > 0 {
+		s.path = cudastub.Build(t, defines...)
+	}
 	var err error
 	s.library, err = openLibrary(s.path)
 	require.NoError(t, err)

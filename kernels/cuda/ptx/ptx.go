@@ -255,14 +255,24 @@ func (s *scanner) next() (string, error) {
 		case strings.IndexByte("(){}[],;:=<>+-!|@&^~*/?\\#'`", s.text[0]) >= 0:
 			return s.take(1), nil
 		default:
-			i := strings.IndexAny(s.text, " \t\r\f\v\n(){}[],;:=<>+-!|@&^~*/?\\#'`\"")
-			if i < 0 {
-				i = len(s.text)
-			}
-			return s.take(i), nil
+			return s.take(wordLen(s.text)), nil
 		}
 	}
 	return "", nil
+}
+
+// wordLen returns the length of the word that a text begins with. A double colon,
+// as in .L1::no_allocate, is part of it.
+func wordLen(text string) int {
+	for n := 0; ; n += len("::") {
+		i := strings.IndexAny(text[n:], " \t\r\f\v\n(){}[],;:=<>+-!|@&^~*/?\\#'`\"")
+		if i < 0 {
+			return len(text)
+		}
+		if n += i; !strings.HasPrefix(text[n:], "::") {
+			return n
+		}
+	}
 }
 
 func (s *scanner) take(n int) string {

@@ -165,8 +165,10 @@ func FuzzParse(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text string) {
 		file, err := Parse(text)
 		if err != nil {
+			require.Error(t, Lint(text))
 			return
 		}
+		Lint(text) // must end
 		for _, e := range file.Entries {
 			require.NotEmpty(t, e.Name)
 			offsets := e.Offsets()
