@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/tritter-ai/tritter/format"
@@ -44,7 +45,50 @@ func NewCUDA(m *Model, opt Options) (Engine, error) {
 	if e.engine, e.plan, err = d.Load(w); err != nil {
 		return nil, errors.Join(err, d.Close())
 	}
+	if err := e.check(); err != nil {
+		return nil, errors.Join(fmt.Errorf("%s computes wrongly: %w; use the CPU, and report this with the output of tritter-run devices", d.Info().Name, err), e.Close())
+	}
 	return e, nil
+}
+
+// check holds the device to what the file's self-test says, and the path for one token
+// to the general one: a GPU, a driver or a compiler in it that gives other bits is not
+// used.
+func (e *cudaEngine) check() error {
+	c := &e.model.Config
+	ctx := context.Background()
+	t, err := ReadSelfTest(e.model.file, c.VocabSize, c.MaxPositionEmbeddings)
+	switch {
+	case errors.Is(err, format.ErrNoSection):
+		t = &SelfTest{Prompt: []int{0, c.VocabSize - 1}}
+	case err != nil:
+		return err
+	case len(t.Prompt) <= e.opt.Context:
+		logits := SelfTest{Logits: t.Logits, Prompt: t.Prompt}
+		if err := logits.Check(ctx, e, nil); err != nil {
+			return err
+		}
+	}
+	prompt := t.Prompt[:min(len(t.Prompt), e.opt.Context)]
+	var last [2][]Result
+	for i, alone := range []int{0, 1} { // tokens that are fed by themselves
+		seq := e.NewSequence()
+		defer seq.Close()
+		if n := len(prompt) - alone; n > 0 {
+			if last[i], err = e.Forward(ctx, []Span{{Seq: seq, Tokens: prompt[:n], Logits: PositionLast}}); err != nil {
+				return err
+			}
+		}
+		if alone > 0 {
+			if last[i], err = e.Forward(ctx, []Span{{Seq: seq, Tokens: prompt[len(prompt)-1:], Logits: PositionLast}}); err != nil {
+				return err
+			}
+		}
+	}
+	if !slices.Equal(last[0][0].Logits, last[1][0].Logits) {
+		return errors.New("a token fed by itself gives other logits than one fed with those before it")
+	}
+	return nil
 }
 
 // deviceWeights names the model's tensors as package cuda does.

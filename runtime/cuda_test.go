@@ -265,6 +265,20 @@ func TestCUDATruncatedFile(t *testing.T) {
 	require.ErrorContains(t, err, "file")
 }
 
+// TestCUDAWrongDevice: a device that rounds wrongly is not used, with a self-test in the file.
+func TestCUDAWrongDevice(t *testing.T) {
+	emulator.Use(t)
+	m := tiny(t, "bitnet")
+	t.Setenv(emulator.WrongEnv, "1")
+	_, err := runtime.NewCUDA(m, runtime.Options{})
+	require.ErrorContains(t, err, "emulator computes wrongly: self-test on cuda/emulator: logit 0")
+	e, why, err := runtime.OpenEngine(m, runtime.Options{}, runtime.DeviceAuto)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, e.Close()) }()
+	require.Contains(t, e.Name(), "cpu/")
+	require.ErrorContains(t, why, "computes wrongly")
+}
+
 func TestCUDAErrors(t *testing.T) {
 	emulator.Run(t, func(t *testing.T) {
 		m := tiny(t, "bitnet")

@@ -22,6 +22,9 @@ import (
 // MemoryEnv names the environment variable that says how many bytes of memory the emulated device has.
 const MemoryEnv = "TRITTER_EMULATOR_MEMORY"
 
+// WrongEnv names the environment variable that, not empty, makes the emulated device round towards zero.
+const WrongEnv = "TRITTER_EMULATOR_TRUNCATES"
+
 // Run runs test once with the GPU of this machine, as the subtest "cuda", and once with the emulator, as "emulator".
 // What is missing is skipped by name, unless TRITTER_REQUIRE lists it.
 func Run(t *testing.T, test func(t *testing.T)) {

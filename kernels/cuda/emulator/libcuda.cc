@@ -13,6 +13,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <xmmintrin.h>
 #include <chrono>
 #include <functional>
 #include <map>
@@ -140,6 +141,9 @@ struct Launch {
   size_t shared;
   std::vector<char> parameters;
   void run() const {
+    // A device that rounds wrongly, for the test that it is refused.
+    const unsigned mode = _mm_getcsr();
+    if (getenv("TRITTER_EMULATOR_TRUNCATES")) _MM_SET_ROUNDING_MODE(_MM_ROUND_TOWARD_ZERO);
     kernel = function;
     packed = parameters.data();
     thread_count = threads;
@@ -147,6 +151,7 @@ struct Launch {
     while (fibers.size() < threads) fibers.push_back({nullptr, (char*)aligned_alloc(64, kStack), Fiber::Done});
     for (block_index[1] = 0; block_index[1] < grid[1]; block_index[1]++)
       for (block_index[0] = 0; block_index[0] < grid[0]; block_index[0]++) run_block(shared);
+    _mm_setcsr(mode);
   }
 };
 
