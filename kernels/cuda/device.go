@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"unsafe"
 
 	"github.com/tritter-ai/tritter/kernels"
 	"github.com/tritter-ai/tritter/kernels/cuda/driver"
@@ -142,7 +143,7 @@ func (u *uploader) floats(to driver.Ptr, values []float32) {
 	for len(values) > 0 && u.d.err == nil {
 		host, _ := u.next()
 		n := min(len(values), stagingBytes/4)
-		putFloats(host.Bytes(), values[:n])
+		copy(floatsOf(host.Bytes()), values[:n])
 		u.d.fail(u.d.ctx.CopyToDevice(to, host, 0, 4*n, u.d.stream))
 		u.sent()
 		to, values = to+driver.Ptr(4*n), values[n:]
@@ -169,10 +170,10 @@ func words[T uint32 | uint64](u *uploader, to driver.Ptr, values []T) {
 	}
 }
 
-func putFloats(b []byte, values []float32) {
-	for i, v := range values {
-		binary.LittleEndian.PutUint32(b[4*i:], math.Float32bits(v))
-	}
+// floatsOf is pinned memory as floats of the host, which are little-endian wherever the driver is.
+func floatsOf(b []byte) []float32 {
+	// SAFETY: the driver aligns pinned memory to a page, and the result is used before the next copy to it.
+	return unsafe.Slice((*float32)(unsafe.Pointer(unsafe.SliceData(b))), len(b)/4)
 }
 
 // read waits for the stream and copies values from device memory.
@@ -183,9 +184,7 @@ func (d *Device) read(values []float32, from driver.Ptr) {
 		if d.err != nil {
 			return
 		}
-		for i := range values[:n] {
-			values[i] = math.Float32frombits(binary.LittleEndian.Uint32(b[4*i:]))
-		}
+		copy(values, floatsOf(b))
 		from, values = from+driver.Ptr(4*n), values[n:]
 	}
 }

@@ -115,15 +115,15 @@ func (d *Device) multiplyDense(y driver.Ptr, ldy int, w *dense, x driver.Ptr, m,
 
 // multiplyInt8 computes y[token*ldy+row] from codes of w.cols columns.
 func (d *Device) multiplyInt8(y driver.Ptr, ldy int, w *ternary, q codes, m int) {
-	k, rows, tokens := ternaryS8x8, 128, 8
+	k, rows, tokens, threads := ternaryS8x8, 32, 8, 64
 	if m > fewTokens {
-		k, tokens = ternaryS8x128, 128
+		k, rows, tokens, threads = ternaryS8x128, 128, 128, 256
 	}
 	if w.group > 0 {
 		k++
 	}
 	d.args.Reset().Ptr(y).Ptr(w.tiles).Ptr(w.scales).Ptr(w.bias).Ptr(q.data).Ptr(q.maxima).U32(uint32(w.rows)).U32(uint32(w.columns())).U32(uint32(m)).U32(uint32(ldy)).U32(uint32(w.group / kernels.TileCols))
-	d.launch(k, (w.rows+rows-1)/rows, (m+tokens-1)/tokens, 256, ringBytes(tokens))
+	d.launch(k, (w.rows+rows-1)/rows, (m+tokens-1)/tokens, threads, ringBytes(tokens))
 }
 
 // multiplyFloat is multiplyInt8 for activations that stay f32.

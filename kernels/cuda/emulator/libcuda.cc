@@ -121,7 +121,8 @@ static void run_block(size_t shared) {
     f.stack_pointer = top;
     f.state = Fiber::Ready;
   }
-  bool backwards = (block_index[0] + block_index[1]) % 2;  // both orders, so that a missing barrier shows
+  static u32 blocks;
+  const bool backwards = blocks++ % 2;  // both orders, so that a missing barrier shows
   for (;;) {
     u32 waiting = 0, done = 0;
     for (u32 w = 0; w < thread_count / 32; w++) run_warp(backwards ? thread_count / 32 - 1 - w : w, backwards);

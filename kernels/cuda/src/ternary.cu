@@ -122,14 +122,15 @@ FN void multiply_s8(float* y, const u32x4* w, const float* scales, const float* 
       }
 }
 
-// ternary_s8_N multiplies by the codes of m tokens, N in a block: y[token*ldy + row]. columns counts tiles; group,
+// ternary_s8_N multiplies by the codes of m tokens, N in a block: y[token*ldy + row]. For few tokens blocks are small, so
+// that there are enough of them. columns counts tiles; group,
 // for the grouped kernels, the tiles of a scale's group.
 #define TERNARY_S8(name, wr, wc, tr, tc, grouped)                                                                                                                                                                                     \
   BOUNDED_KERNEL(32 * wr * wc, 1, name, float* y, const u32x4* w, const float* scales, const float* bias, const i8* q, const float* maxima, u32 rows, u32 columns, u32 m, u32 ldy, u32 group) { \
     multiply_s8<wr, wc, tr, tc, grouped>(y, w, scales, bias, q, maxima, rows, columns, m, ldy, group);                                                                                                                    \
   }
-TERNARY_S8(ternary_s8_8, 8, 1, 1, 1, false)
-TERNARY_S8(ternary_s8_8_grouped, 8, 1, 1, 1, true)
+TERNARY_S8(ternary_s8_8, 2, 1, 1, 1, false)
+TERNARY_S8(ternary_s8_8_grouped, 2, 1, 1, 1, true)
 TERNARY_S8(ternary_s8_128, 4, 2, 2, 8, false)
 TERNARY_S8(ternary_s8_128_grouped, 4, 2, 2, 8, true)
 
