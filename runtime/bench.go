@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/tritter-ai/tritter/format"
+	"github.com/tritter-ai/tritter/kernels/cuda"
 )
 
 // BenchTest is one measurement, named as llama-bench names them: pp512 is the
@@ -89,7 +90,7 @@ func benchOnce(ctx context.Context, e Engine, test BenchTest) (float64, error) {
 	}
 	next := func(i int) error { return step(tokens[i : i+1]) }
 	if c, ok := e.(*cudaEngine); ok && c.engine.CanDecode() {
-		d := c.engine.Decode(seq.(*cudaSequence).Sequence, tokens[0], test.Tokens)
+		d := c.engine.Decode(seq.(*cudaSequence).Sequence, tokens[0], test.Tokens, cuda.Sampling{Penalty: 1, TopP: 1}, nil)
 		next = func(int) error {
 			_, err := c.next(ctx, d)
 			return err

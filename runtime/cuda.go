@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 
@@ -192,19 +193,18 @@ func (e *cudaEngine) checkSpan(sp *Span, used map[*cuda.Sequence]bool) (*cuda.Se
 }
 
 func (e *cudaEngine) Generate(ctx context.Context, requests []Request, yield func(request, token int) bool) ([]Finish, error) {
-	greedy := func(s *Sampling) bool { return s.Temperature == 0 && s.RepetitionPenalty == 1 }
-	if len(requests) != 1 || !greedy(&requests[0].Sampling) || !e.engine.CanDecode() {
+	if len(requests) != 1 || !e.engine.CanDecode() {
 		return generate(ctx, e, e.opt.Context, requests, yield)
 	}
-	finish, err := e.generateGreedy(ctx, &requests[0], yield)
+	finish, err := e.generateOne(ctx, &requests[0], yield)
 	if err != nil {
 		return nil, err
 	}
 	return []Finish{finish}, nil
 }
 
-// generateGreedy is generate for one request without sampling: the device feeds itself.
-func (e *cudaEngine) generateGreedy(ctx context.Context, req *Request, yield func(request, token int) bool) (Finish, error) {
+// generateOne is generate for one request: the device draws tokens and feeds itself.
+func (e *cudaEngine) generateOne(ctx context.Context, req *Request, yield func(request, token int) bool) (Finish, error) {
 	r, err := begin(e, 0, req)
 	if err != nil {
 		return "", fmt.Errorf("request 0: %w", err)
@@ -222,7 +222,10 @@ func (e *cudaEngine) generateGreedy(ctx context.Context, req *Request, yield fun
 		return finish, nil
 	}
 	steps := min(req.MaxNewTokens-r.count, e.opt.Context-r.seq.Len())
-	d := e.engine.Decode(r.seq.(*cudaSequence).Sequence, r.feed[0], steps)
+	sp := &req.Sampling
+	d := e.engine.Decode(r.seq.(*cudaSequence).Sequence, r.feed[0], steps, cuda.Sampling{
+		Temperature: float32(sp.Temperature), Penalty: float32(sp.RepetitionPenalty), TopK: sp.TopK, TopP: sp.TopP, MinP: sp.MinP, Seed: sp.Seed,
+	}, slices.Collect(maps.Keys(r.seen)))
 	for finish == "" {
 		id, err := e.next(ctx, d)
 		if err != nil {

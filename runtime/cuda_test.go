@@ -153,6 +153,15 @@ func TestCUDADecode(t *testing.T) {
 		models[name], err = runtime.LoadModel(f)
 		require.NoError(t, err)
 	}
+	// Rows of the head that repeat: logits that are equal.
+	path := filepath.Join(t.TempDir(), "ties.trit")
+	shape := synth.Shape{Class: "LlamaForCausalLM", Hidden: 128, Layers: 1, Heads: 2, KVHeads: 1, Intermediate: 128, Vocab: 320, Context: 330, Tied: true}
+	require.NoError(t, synth.WriteModel(path, shape.Config(), format.BF16))
+	f, err := format.Open(path)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, f.Close()) })
+	models["ties"], err = runtime.LoadModel(f)
+	require.NoError(t, err)
 	emulator.Run(t, func(t *testing.T) {
 		for name, m := range models {
 			t.Run(name, func(t *testing.T) {
@@ -189,6 +198,24 @@ func TestCUDADecode(t *testing.T) {
 					return forward(t, e, span...)
 				}
 				require.Equal(t, batch(cpu), batch(e))
+
+				// Every way to draw, by the device and by the host.
+				for i, sampling := range []runtime.Sampling{
+					{Temperature: 1, TopP: 1, RepetitionPenalty: 1},
+					{Temperature: 0.7, TopP: 0.9, RepetitionPenalty: 1.3},
+					{Temperature: 2, TopP: 0.95, TopK: 20, RepetitionPenalty: 1},
+					{Temperature: 1.5, TopP: 1, TopK: 3, MinP: 0.02, RepetitionPenalty: 0.8},
+					{Temperature: 2, TopP: 1, MinP: 0.3, RepetitionPenalty: 1},
+					{Temperature: 0, TopP: 1, RepetitionPenalty: 1.5},
+				} {
+					for seed := range uint64(2) {
+						sampling.Seed = seed<<40 + uint64(i)
+						request := runtime.Request{Tokens: ids(9, vocab, i), MaxNewTokens: 12, Sampling: sampling, Penalized: []int{1, 2}}
+						want, _ := generate(t, cpu, request)
+						got, _ := generate(t, e, request)
+						require.Equal(t, want, got, "%+v", sampling)
+					}
+				}
 
 				// Greedy generation, interrupted by other calls.
 				for _, length := range []int{5, 62} {

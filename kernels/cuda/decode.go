@@ -19,7 +19,12 @@ type single struct {
 	h     driver.Ptr // gated units
 	parts driver.Ptr // chunks of attention
 	done  driver.Ptr // a counter for each kv head, zero between kernels
-	best  driver.Ptr // the greatest logit, zero between steps
+	best  driver.Ptr // image of the token to come (src/sample.cu), zero between steps
+
+	settings driver.Ptr // struct Settings of src/sample.cu
+	seen     driver.Ptr // a bit for each token that the repetition penalty is for
+	keys     driver.Ptr // ordered images of the logits
+	e        driver.Ptr // weights of the candidates as floats
 
 	told   *driver.Host // tellLen entries that the device writes: token and site
 	event  [2]*driver.Event
@@ -94,6 +99,10 @@ func (s *single) alloc(a allocator, c *Config) error {
 	piece(&s.parts, c.KVHeads*pages*shared*(c.HeadDim+2))
 	piece(&s.done, c.KVHeads)
 	piece(&s.best, 2)
+	piece(&s.settings, 10)
+	piece(&s.seen, (c.Vocab+31)/32)
+	piece(&s.keys, c.Vocab)
+	piece(&s.e, c.Vocab)
 	return errors.Join(errs...)
 }
 
@@ -167,8 +176,8 @@ func (d *Device) multiplyVector(y, residual, x, kept driver.Ptr, pre, n norm, w 
 	d.launch(k, min(groups, 2*d.dev.Info.SMs), 1, 256, multiplyBytes(w.cols))
 }
 
-// launchSingle launches a step: the state's token goes through every layer to logits, and with pick the greatest becomes
-// the state's next token, one position on.
+// launchSingle launches a step: the state's token goes through every layer to logits, and with pick the one that is
+// drawn from them becomes the state's next token, one position on.
 func (e *Engine) launchSingle(chunks int, pick bool) {
 	c, d, s := &e.c, e.d, &e.s
 	dim := c.HeadDim
@@ -217,8 +226,13 @@ func (e *Engine) launchSingle(chunks int, pick bool) {
 		d.multiplyDense(e.b.logits, c.Vocab, &e.p.headDense, e.b.final, 1, c.Hidden)
 	}
 	if pick {
-		d.args.Reset().Ptr(s.best).Ptr(e.b.logits).U32(uint32(c.Vocab)).Ptr(d.bad).U32(uint32(last + 1))
-		d.launch(pickGreatest, min(spread(c.Vocab), 2*d.dev.Info.SMs), 1, 256, 0)
+		blocks := min(spread(c.Vocab), 2*d.dev.Info.SMs)
+		d.args.Reset().Ptr(s.keys).Ptr(s.best).Ptr(e.b.logits).U32(uint32(c.Vocab)).Ptr(s.seen).Ptr(s.settings).Ptr(d.bad).U32(uint32(last + 1))
+		d.launch(adjustLogits, blocks, 1, 256, 0)
+		d.args.Reset().Ptr(s.e).Ptr(s.keys).Ptr(s.best).U32(uint32(c.Vocab))
+		d.launch(weighCandidates, blocks, 1, 256, 0)
+		d.args.Reset().Ptr(s.best).Ptr(s.keys).Ptr(s.e).U32(uint32(c.Vocab)).Ptr(s.seen).Ptr(s.settings).Ptr(s.state + 4)
+		d.launch(chooseToken, 1, 1, 1024, 0)
 		d.args.Reset().Ptr(s.state).Ptr(s.best).Ptr(s.told.DevicePtr()).Ptr(d.bad)
 		d.launch(advance, 1, 1, 32, 0)
 	}
@@ -290,25 +304,48 @@ func (e *Engine) forwardSingle(r *row, sp *Span) error {
 // CanDecode reports whether Decode can be used for the model.
 func (e *Engine) CanDecode() bool { return e.fast }
 
-// Decoding is a sequence that is continued greedily, the device feeding itself. The device is a step ahead of what Next
+// Sampling says how the device draws tokens (spec/numerics.md section 15).
+type Sampling struct {
+	Temperature, Penalty float32 // 0 is greedy; 1 is off
+	TopK                 int     // 0 is off
+	TopP, MinP           float64 // 1 is off; 0 is off
+	Seed                 uint64
+}
+
+// Decoding is a sequence that is continued, the device feeding itself. The device is a step ahead of what Next
 // returned.
 type Decoding struct {
 	e        *Engine
 	seq      *Sequence
-	token    int // fed at position seq.len
-	left     int // steps that may still be launched
-	launched int // steps under way, 0 to 2
+	sampling Sampling
+	seen     []uint32 // bits of the tokens that the penalty is for
+	token    int      // fed at position seq.len
+	left     int      // steps that may still be launched
+	launched int      // steps under way, 0 to 2
 	turn     int
 	blocks   int // that the device knows of
 }
 
-// Decode continues seq with token, which is not part of it yet, for at most steps tokens. Other calls of the engine may
-// come between those of Next, as long as they leave seq alone.
-func (e *Engine) Decode(seq *Sequence, token, steps int) *Decoding {
-	return &Decoding{e: e, seq: seq, token: token, left: steps, turn: -1}
+// Decode continues seq with token, which is not part of it yet, for at most steps tokens. seen are the tokens that the
+// repetition penalty is for, besides those that will be drawn. Other calls of the engine may come between those of Next,
+// as long as they leave seq alone.
+func (e *Engine) Decode(seq *Sequence, token, steps int, s Sampling, seen []int) *Decoding {
+	g := &Decoding{e: e, seq: seq, sampling: s, token: token, left: steps, turn: -1, seen: make([]uint32, (e.c.Vocab+31)/32)}
+	for _, id := range seen {
+		g.seen[id/32] |= 1 << (id % 32)
+	}
+	return g
 }
 
-// Next feeds the last token and returns the next one: that of the greatest logit, the lower id of equals.
+// setSampling tells the device how to draw.
+func (g *Decoding) setSampling() {
+	s := &g.sampling
+	words(&g.e.d.up, g.e.s.settings, []uint64{uint64(math.Float32bits(s.Penalty)) | uint64(math.Float32bits(s.Temperature))<<32, uint64(s.TopK),
+		math.Float64bits(s.TopP), math.Float64bits(s.MinP), s.Seed})
+	words(&g.e.d.up, g.e.s.seen, g.seen)
+}
+
+// Next feeds the last token and returns the next one.
 func (g *Decoding) Next(ctx context.Context) (int, error) {
 	if err := ctx.Err(); err != nil {
 		return 0, err
@@ -325,6 +362,7 @@ func (g *Decoding) next() error {
 			return err
 		}
 		d.clearBad()
+		g.setSampling()
 		e.setState(g.seq, g.token, g.seq.len)
 		g.turn, g.blocks = s.turn, len(g.seq.blocks)
 	}
@@ -352,6 +390,7 @@ func (g *Decoding) next() error {
 		return e.siteError(site)
 	}
 	g.token = int(binary.LittleEndian.Uint32(entry))
+	g.seen[g.token/32] |= 1 << (g.token % 32)
 	g.seq.len++
 	g.launched--
 	g.left--

@@ -44,7 +44,9 @@ const (
 	decodeMultiply8
 	decodeMultiply12
 	decodeAttend
-	pickGreatest
+	adjustLogits
+	weighCandidates
+	chooseToken
 	advance
 	numKernels
 )
@@ -81,7 +83,9 @@ var table = [numKernels]struct{ name, file, params string }{
 	decodeMultiply8:      {"decode_multiply_8", "decode", "ppppppufppufpppuuuupu"},
 	decodeMultiply12:     {"decode_multiply_12", "decode", "ppppppufppufpppuuuupu"},
 	decodeAttend:         {"decode_attend", "decode", "ppppppUuuufppufppufpppu"},
-	pickGreatest:         {"pick_greatest", "decode", "ppupu"},
+	adjustLogits:         {"adjust_logits", "decode", "pppupppu"},
+	weighCandidates:      {"weigh_candidates", "decode", "pppu"},
+	chooseToken:          {"choose_token", "decode", "pppuppp"},
 	advance:              {"advance", "decode", "pppp"},
 }
 

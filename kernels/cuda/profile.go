@@ -111,6 +111,8 @@ func (e *Engine) StepTimes(seq *Sequence, token, n int) ([]float64, error) {
 			return err
 		}
 		d.clearBad()
+		greedy := Decoding{e: e, sampling: Sampling{Penalty: 1, TopP: 1}, seen: []uint32{0}}
+		greedy.setSampling()
 		e.setState(seq, token, seq.len)
 		events := make([]*driver.Event, n+1)
 		defer func() {

@@ -8,6 +8,7 @@
 #include "../src/decode.cu"
 #include "../src/dense.cu"
 #include "../src/prefill.cu"
+#include "../src/sample.cu"
 #include "../src/ternary.cu"
 #include "../src/vectors.cu"
 

@@ -137,6 +137,9 @@ FN u32 atomic_add(u32* p, u32 v) {
 }
 FN void atomic_min(u32* p, u32 v) { *p = v < *p ? v : *p; }
 FN void atomic_max(u64* p, u64 v) { *p = v > *p ? v : *p; }
+FN void shared_add(u64* p, u64 v) { *p += v; }
+FN u64 high_product(u64 a, u64 b) { return (u64)((unsigned __int128)a * b >> 64); }
+FN u64 ceiling(double v) { return (u64)ceil(v); }
 FN void fence() {}
 FN void await_grid() {}
 FN void release_grid() {}

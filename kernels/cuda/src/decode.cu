@@ -403,30 +403,8 @@ BOUNDED_KERNEL(kThreads, 2, decode_attend, float* out, const float* q, const flo
   }
 }
 
-// pick_greatest finds the greatest of n logits, the lowest index among equals: best becomes the greatest of an order-
-// preserving image of the logit above the complement of its index.
-KERNEL(pick_greatest, u64* best, const float* logits, u32 n, u32* bad, u32 site) {
-  await_grid();
-  release_grid();
-  u64 top = 0;
-  bool ok = true;
-  for (u32 i = block_x() * threads() + thread(); i < n; i += blocks_x() * threads()) {
-    const float l = logits[i];
-    ok = ok && finite(l);
-    const u32 u = bits(l == 0 ? 0.0f : l), key = u & 0x80000000 ? ~u : u | 0x80000000;
-    const u64 image = (u64)key << 32 | (0xffffffff - i);
-    top = image > top ? image : top;
-  }
-  if (!ok) atomic_min(bad, site);
-  for (u32 w = 16; w > 0; w /= 2) {
-    const u64 other = (u64)shuffle_xor((u32)(top >> 32), w) << 32 | shuffle_xor((u32)top, w);
-    top = other > top ? other : top;
-  }
-  if (lane() == 0) atomic_max(best, top);
-}
-
-// advance makes the token that was picked the next one, one position on, and tells the host: entry position%64 of
-// told, two words each, is the token and the least site that was not finite.
+// advance makes the token whose image is best (sample.cu) the next one, one position on, and tells the host: entry
+// position%64 of told, two words each, is the token and the least site that was not finite.
 KERNEL(advance, State* state, u64* best, u32* told, const u32* bad) {
   await_grid();
   release_grid();

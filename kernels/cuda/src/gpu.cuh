@@ -147,6 +147,18 @@ FN u32 atomic_add(u32* p, u32 v) {
 }
 FN void atomic_min(u32* p, u32 v) { asm volatile("red.global.min.u32 [%0], %1;" ::"l"(p), "r"(v) : "memory"); }
 FN void atomic_max(u64* p, u64 v) { asm volatile("red.global.max.u64 [%0], %1;" ::"l"(p), "l"(v) : "memory"); }
+// shared_add adds to a word of shared memory.
+FN void shared_add(u64* p, u64 v) { asm volatile("red.shared.add.u64 [%0], %1;" ::"r"(shared_address(p)), "l"(v) : "memory"); }
+FN u64 high_product(u64 a, u64 b) {
+  u64 r;
+  asm("mul.hi.u64 %0, %1, %2;" : "=l"(r) : "l"(a), "l"(b));
+  return r;
+}
+FN u64 ceiling(double v) {
+  u64 r;
+  asm("cvt.rpi.u64.f64 %0, %1;" : "=l"(r) : "d"(v));
+  return r;
+}
 // fence makes the writes of this thread visible to the device before those that follow.
 FN void fence() { asm volatile("membar.gl;" ::: "memory"); }
 
