@@ -117,11 +117,11 @@ func TestCUDAFixtures(t *testing.T) {
 			t.Run(name, func(t *testing.T) {
 				vocab := m.Config.VocabSize
 				cpu, e := engine(t, m, runtime.Options{}), gpu(t, m, runtime.Options{})
-				tokens := ids(8, vocab, 1)
+				tokens := ids(5, vocab, 1)
 				want := forward(t, cpu, runtime.Span{Seq: cpu.NewSequence(), Tokens: tokens, Logits: runtime.PositionAll})[0].Logits
 				s := e.NewSequence()
-				got := forward(t, e, runtime.Span{Seq: s, Tokens: tokens[:6], Logits: runtime.PositionAll})[0].Logits
-				for at := 6; at < 8; at++ {
+				got := forward(t, e, runtime.Span{Seq: s, Tokens: tokens[:3], Logits: runtime.PositionAll})[0].Logits
+				for at := 3; at < 5; at++ {
 					got = append(got, forward(t, e, runtime.Span{Seq: s, Tokens: tokens[at : at+1], Logits: runtime.PositionLast})[0].Logits...)
 				}
 				require.Equal(t, want, got)
@@ -186,10 +186,12 @@ func TestCUDADecode(t *testing.T) {
 					}
 				}
 
-				bench, err := runtime.BenchGPU(context.Background(), e, 5, 6)
-				require.NoError(t, err)
-				require.NotEmpty(t, bench.Kernels)
-				require.Positive(t, bench.Median)
+				if name == "ties" {
+					bench, err := runtime.BenchGPU(context.Background(), e, 5, 6)
+					require.NoError(t, err)
+					require.NotEmpty(t, bench.Kernels)
+					require.Positive(t, bench.Median)
+				}
 
 				// Prompts of two sequences beside each other.
 				span := []runtime.Span{{Tokens: tokens[:70], Logits: runtime.PositionAll}, {Tokens: tokens[100:133], Logits: runtime.PositionLast}}
@@ -208,13 +210,11 @@ func TestCUDADecode(t *testing.T) {
 					{Temperature: 2, TopP: 1, MinP: 0.3, RepetitionPenalty: 1},
 					{Temperature: 0, TopP: 1, RepetitionPenalty: 1.5},
 				} {
-					for seed := range uint64(2) {
-						sampling.Seed = seed<<40 + uint64(i)
-						request := runtime.Request{Tokens: ids(9, vocab, i), MaxNewTokens: 12, Sampling: sampling, Penalized: []int{1, 2}}
-						want, _ := generate(t, cpu, request)
-						got, _ := generate(t, e, request)
-						require.Equal(t, want, got, "%+v", sampling)
-					}
+					sampling.Seed = 1<<40 + uint64(i)
+					request := runtime.Request{Tokens: ids(9, vocab, i), MaxNewTokens: 8, Sampling: sampling, Penalized: []int{1, 2}}
+					want, _ := generate(t, cpu, request)
+					got, _ := generate(t, e, request)
+					require.Equal(t, want, got, "%+v", sampling)
 				}
 
 				// Greedy generation, interrupted by other calls.

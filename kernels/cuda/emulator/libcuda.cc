@@ -23,7 +23,6 @@
 namespace emulator {
 
 u32 thread_index, thread_count, block_index[2], block_count;
-u32 warp_words[32][8];
 unsigned char* shared_memory;
 Kernel* Kernel::all;
 
@@ -32,9 +31,10 @@ struct Fiber {
   void* stack_pointer;
   char* stack;
   enum { Ready, AtWarp, AtBlock, Done } state;
+  u32 operations;  // of the warp so far
 };
 static const size_t kStack = 64 << 10;
-static std::vector<Fiber> fibers;
+static std::vector<Fiber> fibers;  // grows between blocks only
 static void* scheduler;
 static const Kernel* kernel;
 static const char* packed;
@@ -62,9 +62,22 @@ emulator_switch:
   ret
 )");
 
+// yield goes on with the next lane of the warp that can, or back to the scheduler.
+static u32 direction;  // 1, or the 32-bit -1
 static void yield(u32 self) {
-  emulator_switch(&fibers[self].stack_pointer, scheduler);
+  void* next = scheduler;
+  for (u32 t = self + direction; t / 32 == self / 32; t += direction)
+    if (fibers[t].state == Fiber::Ready) {
+      thread_index = t;
+      next = fibers[t].stack_pointer;
+      break;
+    }
+  emulator_switch(&fibers[self].stack_pointer, next);
   thread_index = self;
+}
+Bank& next_bank() {
+  static Bank banks[2];
+  return banks[fibers[thread_index].operations++ % 2];
 }
 void warp_barrier() {
   u32 self = thread_index;
@@ -92,6 +105,7 @@ void fail(const char* what) {
 // run_warp runs the lanes of a warp until all of them wait at a barrier of the block or are done. Lanes that have left
 // the kernel do not take part in the operations of the warp; all others must.
 static void run_warp(u32 warp, bool backwards) {
+  direction = backwards ? -1 : 1;
   for (;;) {
     u32 at_warp = 0, at_block = 0;
     for (u32 i = 0; i < 32; i++) {
@@ -121,6 +135,7 @@ static void run_block(size_t shared) {
     for (int r = 0; r < 6; r++) *--top = nullptr;
     f.stack_pointer = top;
     f.state = Fiber::Ready;
+    f.operations = 0;
   }
   static u32 blocks;
   const bool backwards = blocks++ % 2;  // both orders, so that a missing barrier shows
@@ -150,7 +165,7 @@ struct Launch {
     packed = parameters.data();
     thread_count = threads;
     block_count = grid[0];
-    while (fibers.size() < threads) fibers.push_back({nullptr, (char*)aligned_alloc(64, kStack), Fiber::Done});
+    while (fibers.size() < threads) fibers.push_back({nullptr, (char*)aligned_alloc(64, kStack), Fiber::Done, 0});
     for (block_index[1] = 0; block_index[1] < grid[1]; block_index[1]++)
       for (block_index[0] = 0; block_index[0] < grid[0]; block_index[0]++) run_block(shared);
     _mm_setcsr(mode);

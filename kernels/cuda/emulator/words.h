@@ -12,7 +12,10 @@
 namespace emulator {
 struct Fiber;
 extern u32 thread_index, thread_count, block_index[2], block_count;
-extern u32 warp_words[32][8];
+// Bank holds what the lanes of a warp show each other in one operation. Two take turns: a lane that has gone on to the
+// next operation does not disturb those that still read.
+typedef u32 Bank[32][8];
+Bank& next_bank();
 extern unsigned char* shared_memory;
 void block_barrier();
 void warp_barrier();
@@ -80,20 +83,18 @@ FN void barrier() { emulator::block_barrier(); }
 FN void warp_barrier() { emulator::warp_barrier(); }
 FN u32 shuffle_xor(u32 v, u32 mask) {
   u32 self = emulator::thread_index & 31;
-  emulator::warp_words[self][0] = v;
+  emulator::Bank& bank = emulator::next_bank();
+  bank[self][0] = v;
   emulator::warp_barrier();
-  u32 other = emulator::warp_words[self ^ mask][0];
-  emulator::warp_barrier();
-  return other;
+  return bank[self ^ mask][0];
 }
 FN float shuffle_xor(float v, u32 mask) { return from_bits(shuffle_xor(bits(v), mask)); }
 
 FN float shuffle_from(float v, u32 lane) {
-  emulator::warp_words[emulator::thread_index & 31][0] = bits(v);
+  emulator::Bank& bank = emulator::next_bank();
+  bank[emulator::thread_index & 31][0] = bits(v);
   emulator::warp_barrier();
-  float other = from_bits(emulator::warp_words[lane & 31][0]);
-  emulator::warp_barrier();
-  return other;
+  return from_bits(bank[lane & 31][0]);
 }
 FN float shuffle_up(float v, u32 lanes) {
   u32 self = emulator::thread_index & 31;
@@ -102,19 +103,19 @@ FN float shuffle_up(float v, u32 lanes) {
 
 FN void mma_s8(i32 c[4], u32 a0, u32 a1, u32 a2, u32 a3, u32 b0, u32 b1) {
   u32 self = emulator::thread_index & 31, mine[6] = {a0, a1, a2, a3, b0, b1};
-  memcpy(emulator::warp_words[self], mine, sizeof mine);
+  emulator::Bank& bank = emulator::next_bank();
+  memcpy(bank[self], mine, sizeof mine);
   emulator::warp_barrier();
   for (u32 e = 0; e < 4; e++) {
     u32 row = self / 4, column = self % 4 * 2 + e % 2;
     for (u32 t = 0; t < 4; t++) {
       i8 a[8], b[8];
-      memcpy(a, &emulator::warp_words[4 * row + t][e / 2], 4);
-      memcpy(a + 4, &emulator::warp_words[4 * row + t][2 + e / 2], 4);
-      memcpy(b, &emulator::warp_words[4 * column + t][4], 8);
+      memcpy(a, &bank[4 * row + t][e / 2], 4);
+      memcpy(a + 4, &bank[4 * row + t][2 + e / 2], 4);
+      memcpy(b, &bank[4 * column + t][4], 8);
       for (int i = 0; i < 8; i++) c[e] += a[i] * b[i];
     }
   }
-  emulator::warp_barrier();
 }
 
 // aligned holds an address to what a GPU asks of an access of 16 bytes.
