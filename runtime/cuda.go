@@ -30,12 +30,11 @@ type cudaEngine struct {
 // computes it there. Options.Threads and Options.Kernels are for the CPU. The errors are those of
 // kernels/cuda: no driver, no device, a driver that is too old, too little memory.
 func NewCUDA(m *Model, opt Options) (Engine, error) {
-	c := &m.Config
-	if opt.Context == 0 {
-		opt.Context = c.MaxPositionEmbeddings
+	if err := opt.completePositions(&m.Config); err != nil {
+		return nil, err
 	}
-	if opt.Context < 1 || opt.Context > c.MaxPositionEmbeddings {
-		return nil, fmt.Errorf("context is %d, want 1 to %d, the model's max_position_embeddings", opt.Context, c.MaxPositionEmbeddings)
+	if opt.KV != kernels.KVF32 || opt.Window > 0 {
+		return nil, fmt.Errorf("a cache of %v with a window of %d: CUDA devices have the format f32 without a window; use those, or --device cpu", opt.KV, opt.Window)
 	}
 	d, err := cuda.Open(opt.Device)
 	if err != nil {
@@ -120,6 +119,9 @@ func (e *cudaEngine) NewSequence() Sequence { return &cudaSequence{e.engine.NewS
 // cudaSequence makes a sequence of package cuda one of this package.
 type cudaSequence struct{ *cuda.Sequence }
 
+// Oldest is 0: there is no window that lets go of positions.
+func (s *cudaSequence) Oldest() int { return 0 }
+
 func (s *cudaSequence) Fork() Sequence { return &cudaSequence{s.Sequence.Fork()} }
 
 func (e *cudaEngine) Close() error {
@@ -134,17 +136,24 @@ func (e *cudaEngine) Close() error {
 
 func (e *cudaEngine) Plan() MemoryPlan {
 	pages := (int64(e.opt.Context) + kernels.PageLen - 1) / kernels.PageLen
-	return MemoryPlan{Context: e.opt.Context, Loaded: e.plan.Weights, PerToken: e.plan.PerToken, Cache: pages * kernels.PageLen * e.plan.PerToken}
+	return MemoryPlan{Context: e.opt.Context, Loaded: e.plan.Weights, Activations: e.plan.Scratch, PerToken: e.plan.PerToken, KV: e.opt.KV.String(), Cache: pages * kernels.PageLen * e.plan.PerToken}
 }
 
 func (e *cudaEngine) Forward(ctx context.Context, spans []Span) ([]Result, error) {
+	return e.ForwardInto(ctx, spans, nil)
+}
+
+func (e *cudaEngine) ForwardInto(ctx context.Context, spans []Span, results []Result) ([]Result, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.closed {
 		return nil, errors.New("the engine is closed")
 	}
 	c := &e.model.Config
-	results := make([]Result, len(spans))
+	for len(results) < len(spans) {
+		results = append(results, Result{})
+	}
+	results = results[:len(spans)]
 	on := make([]cuda.Span, len(spans))
 	used := make(map[*cuda.Sequence]bool, len(spans))
 	for i := range spans {
@@ -153,8 +162,9 @@ func (e *cudaEngine) Forward(ctx context.Context, spans []Span) ([]Result, error
 		if err != nil {
 			return nil, fmt.Errorf("span %d: %w", i, err)
 		}
-		results[i].Logits = make([]float32, sp.Logits.count(n)*c.VocabSize)
-		results[i].Hidden = make([]float32, sp.Hidden.count(n)*c.HiddenSize)
+		results[i].Filtered = false
+		grow(&results[i].Logits, sp.Logits.count(n)*c.VocabSize)
+		grow(&results[i].Hidden, sp.Hidden.count(n)*c.HiddenSize)
 		on[i] = cuda.Span{Seq: seq, Tokens: sp.Tokens, Embeddings: sp.Embeddings, Logits: results[i].Logits, Hidden: results[i].Hidden}
 	}
 	return results, e.engine.Forward(ctx, on)
@@ -194,46 +204,63 @@ func (e *cudaEngine) checkSpan(sp *Span, used map[*cuda.Sequence]bool) (*cuda.Se
 
 func (e *cudaEngine) Generate(ctx context.Context, requests []Request, yield func(request, token int) bool) ([]Finish, error) {
 	if len(requests) != 1 || !e.engine.CanDecode() {
-		return generate(ctx, e, e.opt.Context, requests, yield)
+		return generate(ctx, e, requests, yield)
 	}
-	finish, err := e.generateOne(ctx, &requests[0], yield)
+	finish, err := e.generateOne(ctx, requests[0], yield)
 	if err != nil {
 		return nil, err
 	}
 	return []Finish{finish}, nil
 }
 
-// generateOne is generate for one request: the device draws tokens and feeds itself.
-func (e *cudaEngine) generateOne(ctx context.Context, req *Request, yield func(request, token int) bool) (Finish, error) {
-	r, err := begin(e, 0, req)
-	if err != nil {
+// generateOne is generate for one request: a Batch computes the prompt and the first
+// token, and then the device draws tokens and feeds itself.
+func (e *cudaEngine) generateOne(ctx context.Context, req Request, yield func(request, token int) bool) (Finish, error) {
+	b := NewBatch(e)
+	defer b.Close()
+	if _, err := b.Add(req); err != nil {
 		return "", fmt.Errorf("request 0: %w", err)
 	}
-	defer r.close()
-	results, err := e.Forward(ctx, []Span{{Seq: r.seq, Tokens: r.feed, Logits: PositionLast}})
-	if err != nil {
-		return "", err
+	r := b.active[0]
+	for r.count == 0 {
+		events, err := b.Step(ctx)
+		if err != nil {
+			return "", err
+		}
+		for _, ev := range events {
+			switch {
+			case ev.Err != nil:
+				return "", fmt.Errorf("request 0: %w", ev.Err)
+			case ev.Token >= 0 && !yield(0, ev.Token):
+				return FinishStopped, nil
+			case ev.Finish != "":
+				return ev.Finish, nil
+			}
+		}
 	}
-	finish, err := r.step(req, results[0].Logits, e.opt.Context, yield)
-	if err != nil {
-		return "", fmt.Errorf("request 0: %w", err)
-	}
-	if finish != "" {
-		return finish, nil
-	}
+	s := &req.Sampling
 	steps := min(req.MaxNewTokens-r.count, e.opt.Context-r.seq.Len())
-	sp := &req.Sampling
-	d := e.engine.Decode(r.seq.(*cudaSequence).Sequence, r.feed[0], steps, cuda.Sampling{
-		Temperature: float32(sp.Temperature), Penalty: float32(sp.RepetitionPenalty), TopK: sp.TopK, TopP: sp.TopP, MinP: sp.MinP, Seed: sp.Seed,
+	d := e.engine.Decode(r.seq.(*cudaSequence).Sequence, r.token[0], steps, cuda.Sampling{
+		Temperature: float32(s.Temperature), Penalty: float32(s.RepetitionPenalty), TopK: s.TopK, TopP: s.TopP, MinP: s.MinP, Seed: s.Seed,
 	}, slices.Collect(maps.Keys(r.seen)))
-	for finish == "" {
+	for {
 		id, err := e.next(ctx, d)
 		if err != nil {
 			return "", err
 		}
-		finish = r.accept(req, id, e.opt.Context, yield)
+		if slices.Contains(req.EOS, id) {
+			return FinishEOS, nil
+		}
+		r.count++
+		switch {
+		case !yield(0, id):
+			return FinishStopped, nil
+		case r.count == req.MaxNewTokens:
+			return FinishLength, nil
+		case r.seq.Len() >= e.opt.Context:
+			return FinishContext, nil
+		}
 	}
-	return finish, nil
 }
 
 func (e *cudaEngine) next(ctx context.Context, d *cuda.Decoding) (int, error) {

@@ -14,6 +14,7 @@ import (
 	"github.com/tritter-ai/tritter/format"
 	"github.com/tritter-ai/tritter/internal/emulator"
 	"github.com/tritter-ai/tritter/internal/synth"
+	"github.com/tritter-ai/tritter/kernels"
 	"github.com/tritter-ai/tritter/kernels/cuda"
 	"github.com/tritter-ai/tritter/kernels/cuda/driver"
 	"github.com/tritter-ai/tritter/kernels/ref"
@@ -336,6 +337,8 @@ func TestCUDAErrors(t *testing.T) {
 		}
 		_, err := runtime.NewCUDA(m, runtime.Options{Context: 301})
 		require.ErrorContains(t, err, "context is 301, want 1 to 300")
+		_, err = runtime.NewCUDA(m, runtime.Options{KV: kernels.KVInt8, Window: 64})
+		require.ErrorContains(t, err, "a cache of int8 with a window of 64: CUDA devices have the format f32 without a window")
 	})
 }
 

@@ -22,7 +22,7 @@ func (c *embedCommand) Run(ctx context.Context) error {
 	if c.IDs != nil && c.Text != nil {
 		return cli.Usage("give a text or --ids, not both")
 	}
-	m, err := c.modelFlags.open(ctx)
+	m, err := c.modelFlags.open(ctx, c.engineFlags.fits)
 	if err != nil {
 		return err
 	}

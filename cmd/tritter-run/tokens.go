@@ -186,7 +186,7 @@ type logitsCommand struct {
 
 // Run prints logits with the shortest digits that give the same float32 again.
 func (c *logitsCommand) Run(ctx context.Context) error {
-	m, err := c.modelFlags.open(ctx)
+	m, err := c.modelFlags.open(ctx, c.engineFlags.fits)
 	if err != nil {
 		return err
 	}

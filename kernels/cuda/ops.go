@@ -5,8 +5,10 @@ import (
 	"github.com/tritter-ai/tritter/kernels/cuda/driver"
 )
 
-// ops copies every argument to the device and every result back: it is for comparing kernels, not for speed.
-type ops struct {
+// Ops are the general kernels one by one, those that operations of kernels.Ops have. Every argument is copied to the
+// device and every result back: it is for comparing kernels, not for speed. The kernels of attention work on the pages of
+// an engine and are compared through it.
+type Ops struct {
 	d     *Device
 	arena *driver.Arena
 	free  driver.Ptr // the next piece of the arena
@@ -17,8 +19,8 @@ type ops struct {
 const opsBytes = 64 << 20
 
 // NewOps returns the kernels of a device one by one. They panic where the device fails: there is no result to return.
-func NewOps(d *Device) (kernels.Ops, error) {
-	o := &ops{d: d}
+func NewOps(d *Device) (*Ops, error) {
+	o := &Ops{d: d}
 	err := d.do(func() (err error) {
 		if o.arena, err = driver.NewArena(d.ctx, opsBytes); err != nil {
 			return err
@@ -31,7 +33,7 @@ func NewOps(d *Device) (kernels.Ops, error) {
 }
 
 // Alloc hands out a piece of the arena until the call of run ends.
-func (o *ops) Alloc(n int64) (driver.Ptr, error) {
+func (o *Ops) Alloc(n int64) (driver.Ptr, error) {
 	p := o.free
 	o.free += driver.Ptr((n + 255) / 256 * 256)
 	if o.free > o.end {
@@ -41,7 +43,7 @@ func (o *ops) Alloc(n int64) (driver.Ptr, error) {
 }
 
 // run runs an operation on the device.
-func (o *ops) run(fn func() error) error {
+func (o *Ops) run(fn func() error) error {
 	start := o.free
 	return o.d.do(func() error {
 		defer func() { o.free = start }()
@@ -50,13 +52,13 @@ func (o *ops) run(fn func() error) error {
 }
 
 // must is run for operations that cannot fail by their arguments.
-func (o *ops) must(fn func()) {
+func (o *Ops) must(fn func()) {
 	if err := o.run(func() error { fn(); return nil }); err != nil {
 		panic("cuda: " + err.Error())
 	}
 }
 
-func (o *ops) room(n int) driver.Ptr {
+func (o *Ops) room(n int) driver.Ptr {
 	p, err := o.Alloc(int64(max(n, 1)))
 	if err != nil {
 		o.d.fail(err)
@@ -64,13 +66,13 @@ func (o *ops) room(n int) driver.Ptr {
 	return p
 }
 
-func (o *ops) floats(x []float32) driver.Ptr {
+func (o *Ops) floats(x []float32) driver.Ptr {
 	p := o.room(4 * len(x))
 	o.d.up.floats(p, x)
 	return p
 }
 
-func (o *ops) norm(n *kernels.Norm) norm {
+func (o *Ops) norm(n *kernels.Norm) norm {
 	to, err := allocNorm(o, n)
 	if err != nil {
 		o.d.fail(err)
@@ -80,7 +82,7 @@ func (o *ops) norm(n *kernels.Norm) norm {
 }
 
 // ternary uploads rows lo..hi-1 of w, lo a multiple of kernels.TileRows.
-func (o *ops) ternary(w *kernels.Ternary, lo, hi int) *ternary {
+func (o *Ops) ternary(w *kernels.Ternary, lo, hi int) *ternary {
 	part := *w
 	quad := w.ColTiles() * kernels.TileBytes
 	part.Rows = hi - lo
@@ -100,7 +102,7 @@ func (o *ops) ternary(w *kernels.Ternary, lo, hi int) *ternary {
 }
 
 // dense uploads rows lo..hi-1 of w.
-func (o *ops) dense(w *kernels.Dense, lo, hi int) *dense {
+func (o *Ops) dense(w *kernels.Dense, lo, hi int) *dense {
 	part := *w
 	line := w.Cols * w.Type.Size()
 	part.Rows, part.Data = hi-lo, w.Data[lo*line:hi*line]
@@ -116,13 +118,13 @@ func (o *ops) dense(w *kernels.Dense, lo, hi int) *dense {
 }
 
 // scatter copies m rows of n results into y, ldy elements apart.
-func (o *ops) scatter(y []float32, ldy int, from driver.Ptr, m, n int) {
+func (o *Ops) scatter(y []float32, ldy int, from driver.Ptr, m, n int) {
 	for t := range m {
 		o.d.read(y[t*ldy:t*ldy+n], from+driver.Ptr(4*t*n))
 	}
 }
 
-func (o *ops) finite(op string) error {
+func (o *Ops) finite(op string) error {
 	if o.d.readBad() != noSite {
 		return nonFinite(op)
 	}
@@ -130,9 +132,10 @@ func (o *ops) finite(op string) error {
 }
 
 // Name is "cuda".
-func (o *ops) Name() string { return "cuda" }
+func (o *Ops) Name() string { return "cuda" }
 
-func (o *ops) Norm(y, x []float32, n *kernels.Norm) error {
+// Norm is that of kernels.Ops.
+func (o *Ops) Norm(y, x []float32, n *kernels.Norm) error {
 	kernels.CheckNorm(y, x, n)
 	return o.run(func() error {
 		o.d.clearBad()
@@ -143,7 +146,8 @@ func (o *ops) Norm(y, x []float32, n *kernels.Norm) error {
 	})
 }
 
-func (o *ops) NormQuant(q []int8, x []float32, n *kernels.Norm) (a float32, err error) {
+// NormQuant is that of kernels.Ops.
+func (o *Ops) NormQuant(q []int8, x []float32, n *kernels.Norm) (a float32, err error) {
 	kernels.CheckNormQuant(q, x, n)
 	err = o.run(func() error {
 		o.d.clearBad()
@@ -167,7 +171,8 @@ func codeIndex(column int) int {
 	return column/128*128 + 4*(word%4*8+word/8*2+word/4%2) + column%4
 }
 
-func (o *ops) TernaryInt8(y []float32, ldy int, w *kernels.Ternary, x *kernels.Acts, lo, hi int) {
+// TernaryInt8 is that of kernels.Ops.
+func (o *Ops) TernaryInt8(y []float32, ldy int, w *kernels.Ternary, x *kernels.Acts, lo, hi int) {
 	kernels.CheckTernaryInt8(y, ldy, w, x, lo, hi)
 	if x.M == 0 || lo == hi {
 		return
@@ -188,7 +193,8 @@ func (o *ops) TernaryInt8(y []float32, ldy int, w *kernels.Ternary, x *kernels.A
 	})
 }
 
-func (o *ops) TernaryFloat(y []float32, ldy int, w *kernels.Ternary, x []float32, m, ldx, lo, hi int) {
+// TernaryFloat is that of kernels.Ops.
+func (o *Ops) TernaryFloat(y []float32, ldy int, w *kernels.Ternary, x []float32, m, ldx, lo, hi int) {
 	kernels.CheckTernaryFloat(y, ldy, w, x, m, ldx, lo, hi)
 	if m == 0 || lo == hi {
 		return
@@ -201,7 +207,8 @@ func (o *ops) TernaryFloat(y []float32, ldy int, w *kernels.Ternary, x []float32
 	})
 }
 
-func (o *ops) Dense(y []float32, ldy int, w *kernels.Dense, x []float32, m, ldx, lo, hi int) {
+// Dense is that of kernels.Ops.
+func (o *Ops) Dense(y []float32, ldy int, w *kernels.Dense, x []float32, m, ldx, lo, hi int) {
 	kernels.CheckDense(y, ldy, w, x, m, ldx, lo, hi)
 	if m == 0 || lo == hi {
 		return
@@ -214,7 +221,8 @@ func (o *ops) Dense(y []float32, ldy int, w *kernels.Dense, x []float32, m, ldx,
 	})
 }
 
-func (o *ops) EmbedRow(dst []float32, w *kernels.Dense, row int) {
+// EmbedRow is that of kernels.Ops.
+func (o *Ops) EmbedRow(dst []float32, w *kernels.Dense, row int) {
 	kernels.CheckEmbedRow(dst, w, row)
 	o.must(func() {
 		to, index := o.room(4*w.Cols), o.room(4)
@@ -224,7 +232,8 @@ func (o *ops) EmbedRow(dst []float32, w *kernels.Dense, row int) {
 	})
 }
 
-func (o *ops) Rope(x []float32, headDim int, cos, sin []float32) {
+// Rope is that of kernels.Ops.
+func (o *Ops) Rope(x []float32, headDim int, cos, sin []float32) {
 	kernels.CheckRope(x, headDim, cos, sin)
 	if len(x) == 0 {
 		return
@@ -238,32 +247,8 @@ func (o *ops) Rope(x []float32, headDim int, cos, sin []float32) {
 	})
 }
 
-func (o *ops) Attention(out, q []float32, pages []*kernels.Page, kvHead, kvHeads, headDim, n int, scratch []float32) {
-	kernels.CheckAttention(out, q, pages, kvHead, kvHeads, headDim, n, scratch)
-	o.must(func() {
-		pages = pages[:(n+kernels.PageLen-1)/kernels.PageLen]
-		size := kvHeads * headDim * kernels.PageLen
-		table := make([]uint64, len(pages))
-		for i, p := range pages {
-			at := o.room(8 * size)
-			o.d.up.floats(at, p.K)
-			o.d.up.floats(at+driver.Ptr(4*size), p.V)
-			table[i] = uint64(at)
-		}
-		p := paging{tables: o.room(8 * len(table)), starts: o.room(4), positions: o.room(4)}
-		words(&o.d.up, p.tables, table)
-		words(&o.d.up, p.starts, []uint32{0})
-		words(&o.d.up, p.positions, []uint32{uint32(n - 1)})
-		// One query head for each kv head, of which only this one has a query.
-		all := make([]float32, kvHeads*headDim)
-		copy(all[kvHead*headDim:], q)
-		to := o.room(4 * len(all))
-		o.d.attend(to, o.floats(all), p, 0, 1, kvHeads, kvHeads, headDim)
-		o.d.read(out, to+driver.Ptr(4*kvHead*headDim))
-	})
-}
-
-func (o *ops) Gate(h, g, u []float32, act kernels.Activation) {
+// Gate is that of kernels.Ops.
+func (o *Ops) Gate(h, g, u []float32, act kernels.Activation) {
 	kernels.CheckGate(h, g, u, act)
 	if len(h) == 0 {
 		return
@@ -275,7 +260,8 @@ func (o *ops) Gate(h, g, u []float32, act kernels.Activation) {
 	})
 }
 
-func (o *ops) Add(x, y []float32) {
+// Add is that of kernels.Ops.
+func (o *Ops) Add(x, y []float32) {
 	kernels.CheckAdd(x, y)
 	if len(x) == 0 {
 		return
