@@ -136,7 +136,7 @@ func (e *cudaEngine) Close() error {
 
 func (e *cudaEngine) Plan() MemoryPlan {
 	pages := (int64(e.opt.Context) + kernels.PageLen - 1) / kernels.PageLen
-	return MemoryPlan{Context: e.opt.Context, Loaded: e.plan.Weights, Activations: e.plan.Scratch, PerToken: e.plan.PerToken, KV: e.opt.KV.String(), Cache: pages * kernels.PageLen * e.plan.PerToken}
+	return MemoryPlan{Context: e.opt.Context, Loaded: e.plan.Weights, Activations: e.plan.Scratch, PerToken: e.plan.PerToken, KV: e.opt.KV.String(), Load: LoadDevice, Cache: pages * kernels.PageLen * e.plan.PerToken}
 }
 
 func (e *cudaEngine) Forward(ctx context.Context, spans []Span) ([]Result, error) {
