@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/tritter-ai/tritter/format"
+	"github.com/tritter-ai/tritter/kernels/cuda"
 )
 
 // BenchTest is one measurement, named as llama-bench names them: pp512 is the
@@ -104,12 +105,7 @@ func Bench(ctx context.Context, e Engine, test BenchTest, repetitions int) (Benc
 }
 
 func benchOnce(ctx context.Context, e Engine, test BenchTest) (float64, error) {
-	vocab := e.Model().Config.VocabSize
-	tokens := make([]int, max(test.Tokens, benchPrompt))
-	for i := range tokens {
-		at := i % vocab
-		tokens[i] = (at*at*31 + at*7 + 1) % vocab
-	}
+	tokens := benchTokens(max(test.Tokens, benchPrompt), e.Model().Config.VocabSize)
 	spans := make([]Span, test.Batch)
 	for i := range spans {
 		spans[i] = Span{Seq: e.NewSequence(), Logits: PositionLast}
@@ -135,13 +131,31 @@ func benchOnce(ctx context.Context, e Engine, test BenchTest) (float64, error) {
 	if err := step(tokens[:benchPrompt]); err != nil {
 		return 0, err
 	}
+	next := func(i int) error { return step(tokens[i : i+1]) }
+	if c, ok := e.(*cudaEngine); ok && test.Batch == 1 && c.engine.CanDecode() {
+		d := c.engine.Decode(spans[0].Seq.(*cudaSequence).Sequence, tokens[0], test.Tokens, cuda.Sampling{Penalty: 1, TopP: 1}, nil)
+		next = func(int) error {
+			_, err := c.next(ctx, d)
+			return err
+		}
+	}
 	begun := time.Now()
 	for i := range test.Tokens {
-		if err := step(tokens[i : i+1]); err != nil {
+		if err := next(i); err != nil {
 			return 0, err
 		}
 	}
 	return all / time.Since(begun).Seconds(), nil
+}
+
+// benchTokens returns n ids of a vocabulary.
+func benchTokens(n, vocab int) []int {
+	tokens := make([]int, n)
+	for i := range tokens {
+		at := i % vocab
+		tokens[i] = (at*at*31 + at*7 + 1) % vocab
+	}
+	return tokens
 }
 
 // DecodeBytes returns how many bytes of weights the decode of one token reads.

@@ -141,10 +141,13 @@ type MemoryPlan struct {
 // Total is all that the engine uses.
 func (p *MemoryPlan) Total() int64 { return p.Mapped + p.Loaded + p.Cache + p.Activations }
 
-// Load says how an engine on the CPU holds weights.
+// Load says how an engine holds weights.
 type Load string
 
-// The ways to hold weights.
+// LoadDevice is a copy in the memory of a GPU: what the plan of such an engine says.
+const LoadDevice Load = "device"
+
+// The ways to hold weights on the CPU, of Options.Load.
 const (
 	LoadMmap Load = "mmap" // in place, in the map of the file: ready at once, shared between processes
 	LoadHuge Load = "huge" // copied into pages of 2 MiB, which memory reads a quarter faster; Linux only

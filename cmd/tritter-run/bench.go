@@ -23,8 +23,12 @@ type benchCommand struct {
 	Tests       []string `help:"What to measure: ppN is the prefill of N tokens, tgN the decode of N tokens, with @B for B sequences at once." default:"pp128,pp512,tg32" placeholder:"TEST,..."`
 	Batch       int      `help:"Run the tests also with this many sequences at once: tg32@8." default:"1" placeholder:"B"`
 	Repetitions int      `short:"r" help:"Counted runs of each test, after one that is not." default:"3"`
+	At          []int    `help:"On a GPU: also time steps and kernels of the decode after so many positions." placeholder:"N,..."`
 	JSON        bool     `name:"json" help:"Print JSON (docs/bench.md)."`
 }
+
+// gpuSteps is how many steps --at measures.
+const gpuSteps = 200
 
 // benchReport is what the command prints. docs/bench.md describes it.
 type benchReport struct {
@@ -35,6 +39,7 @@ type benchReport struct {
 	Bytes   int64                 `json:"bytes_per_decoded_token"`
 	Note    string                `json:"note,omitempty"`
 	Results []runtime.BenchResult `json:"results"`
+	GPU     []*runtime.GPUBench   `json:"gpu,omitempty"`
 }
 
 // tests reads --tests and --batch.
@@ -86,6 +91,9 @@ func (c *benchCommand) Run(ctx context.Context) error {
 		for _, t := range tests {
 			c.Context = max(c.Context, t.Positions())
 		}
+		for _, at := range c.At {
+			c.Context = max(c.Context, at+gpuSteps+1)
+		}
 	}
 	m, err := c.modelFlags.open(ctx, c.engineFlags.fits)
 	if err != nil {
@@ -109,6 +117,13 @@ func (c *benchCommand) Run(ctx context.Context) error {
 			return fmt.Errorf("%s: %w", t.Name, err)
 		}
 		r.Results = append(r.Results, result)
+	}
+	for _, at := range c.At {
+		g, err := runtime.BenchGPU(ctx, e, at, gpuSteps)
+		if err != nil {
+			return fmt.Errorf("--at %d: %w", at, err)
+		}
+		r.GPU = append(r.GPU, g)
 	}
 	if c.JSON {
 		return printJSON(r)
@@ -144,5 +159,20 @@ func (r *benchReport) print() error {
 		}
 		fmt.Fprintf(w, "%s\t%.1f\t%.1f\t%s\t%s\t\n", x.Test, x.Median, x.Best, speed, share)
 	}
-	return w.Flush()
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	for _, g := range r.GPU {
+		fmt.Printf("\nafter %d positions: step %.1f us median, %.1f us p95 (%.0f tok/s), %.2f us a layer, %.0f %% of the copy bandwidth of %.2f TB/s\n",
+			g.Context, g.Median, g.P95, 1e6/g.Median, g.Layer, 100*g.Share, g.Bandwidth/1e12)
+		w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
+		fmt.Fprintln(w, "KERNEL, ALONE\tLAUNCHES\tus A STEP\tus EACH\tREGISTERS\tSPILLED\t")
+		for _, k := range g.Kernels {
+			fmt.Fprintf(w, "%s\t%d\t%.1f\t%.2f\t%d\t%d\t\n", k.Kernel, k.Launches, k.Micros, k.Micros/float64(k.Launches), k.Registers, k.Spilled)
+		}
+		if err := w.Flush(); err != nil {
+			return err
+		}
+	}
+	return nil
 }

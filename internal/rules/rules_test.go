@@ -19,7 +19,7 @@ var (
 	regexps    = []string{"github.com/dlclark/regexp2/v2", "golang.org/x/text"}
 	pickles    = []string{"github.com/nlpodyssey/gopickle/pickle", "github.com/nlpodyssey/gopickle/types"}
 	vectors    = []string{"kernels", "kernels/ref", "quantize", "kernels/cpu", "golang.org/x/sys"}
-	engines    = join(vectors, regexps, []string{"format", "model", "tokenizer", "nearest", "codebook", "runtime", "kernels/cuda/driver", "github.com/ebitengine/purego"})
+	engines    = join(vectors, regexps, []string{"format", "model", "tokenizer", "nearest", "codebook", "runtime", "kernels/cuda", "kernels/cuda/driver", "github.com/ebitengine/purego"})
 	containers = join(pickles, []string{"convert/checkpoint", "convert/checkpoint/tensor", "convert/checkpoint/safetensors", "convert/checkpoint/torch", "convert/checkpoint/gguf", "github.com/x448/float16"})
 	converting = join(engines, containers, []string{"convert/vocab", "convert"})
 )
@@ -38,6 +38,7 @@ var mayImport = map[string][]string{
 	"kernels/cpu":                    vectors,
 	"kernels/cuda/driver":            {"github.com/ebitengine/purego"},
 	"kernels/cuda/ptx":               {},
+	"kernels/cuda":                   {"kernels", "kernels/cuda/driver", "github.com/ebitengine/purego"},
 	"nearest":                        {"kernels", "kernels/ref", "quantize"},
 	"codebook":                       join(vectors, []string{"format", "nearest"}),
 	"tokenizer":                      regexps,

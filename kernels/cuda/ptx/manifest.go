@@ -15,10 +15,10 @@ import (
 // Manifest says what checked-in PTX was compiled from. kernels/cuda/src/generate.sh
 // writes it.
 type Manifest struct {
-	NVCC    string            `json:"nvcc"`    // "release 13.0, V13.0.48"
-	Flags   []string          `json:"flags"`   // of every unit, without -arch
-	Sources map[string]string `json:"sources"` // SHA-256 of each file of src, by name
-	Units   []Unit            `json:"units"`
+	Compiler string            `json:"compiler"` // of nvcc, "release 13.0, V13.0.48", or "clang version 16.0.6"
+	Flags    []string          `json:"flags"`    // of every unit, without the architecture
+	Sources  map[string]string `json:"sources"`  // SHA-256 of each file of src, by name
+	Units    []Unit            `json:"units"`
 }
 
 // Unit is one PTX file.
@@ -33,11 +33,11 @@ type Unit struct {
 // manifestFile is the place of the manifest beneath kernels/cuda.
 const manifestFile = "ptx/manifest.json"
 
-// requiredFlags keep the compiler from changing results: it must not fuse a
-// product into a sum. Flags that would let it are refused by Check.
+// One of exactFlags, of nvcc and of clang, keeps the compiler from changing results:
+// it must not fuse a product into a sum. Flags that would let it are refused by Check.
 var (
-	requiredFlags = []string{"-fmad=false"}
-	refusedFlags  = []string{"-use_fast_math", "--use_fast_math", "-ftz=true", "-prec-div=false", "-prec-sqrt=false", "-fmad=true"}
+	exactFlags   = []string{"-fmad=false", "-ffp-contract=off"}
+	refusedFlags = []string{"-use_fast_math", "-ffast-math", "--use_fast_math", "-ftz=true", "-prec-div=false", "-prec-sqrt=false", "-fmad=true"}
 )
 
 // ReadManifest reads ptx/manifest.json of a tree that is laid out as kernels/cuda.
@@ -60,22 +60,20 @@ func ReadManifest(tree fs.FS) (*Manifest, error) {
 func (m *Manifest) Check(tree fs.FS) error {
 	var errs []error
 	complain := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
-	for _, flag := range requiredFlags {
-		if !slices.Contains(m.Flags, flag) {
-			complain("flags %v, want %s among them", m.Flags, flag)
-		}
+	if !slices.ContainsFunc(exactFlags, func(flag string) bool { return slices.Contains(m.Flags, flag) }) {
+		complain("flags %v, want one of %v among them", m.Flags, exactFlags)
 	}
 	for _, flag := range m.Flags {
 		if slices.Contains(refusedFlags, flag) {
 			complain("flag %s changes results; want the PTX without it", flag)
 		}
 	}
-	if m.NVCC == "" {
-		complain("no version of nvcc, want one")
+	if m.Compiler == "" {
+		complain("no version of the compiler, want one")
 	}
 	for _, name := range slices.Sorted(maps.Keys(m.Sources)) {
 		if err := sameHash(tree, "src/"+name, m.Sources[name]); err != nil {
-			complain("%w: run src/generate.sh where nvcc is", err)
+			complain("%w: run src/generate.sh", err)
 		}
 	}
 	outputs := map[string]string{}
@@ -91,7 +89,7 @@ func (m *Manifest) Check(tree fs.FS) error {
 func (m *Manifest) checkUnit(tree fs.FS, u *Unit) error {
 	name := "ptx/" + u.File
 	if err := sameHash(tree, name, u.SHA256); err != nil {
-		return fmt.Errorf("%w: it was edited or is out of date; run src/generate.sh where nvcc is", err)
+		return fmt.Errorf("%w: it was edited or is out of date; run src/generate.sh", err)
 	}
 	text, err := fs.ReadFile(tree, name)
 	if err != nil {
@@ -135,7 +133,7 @@ func nothingElse(tree fs.FS, dir string, listed map[string]string, extensions ..
 	}
 	for _, e := range entries {
 		if _, ok := listed[e.Name()]; !ok && slices.Contains(extensions, path.Ext(e.Name())) {
-			return fmt.Errorf("%s/%s is not in the manifest: run src/generate.sh where nvcc is, or remove it", dir, e.Name())
+			return fmt.Errorf("%s/%s is not in the manifest: run src/generate.sh, or remove it", dir, e.Name())
 		}
 	}
 	return nil

@@ -21,7 +21,7 @@ func hash(s string) string { return fmt.Sprintf("%x", sha256.Sum256([]byte(s))) 
 // tree is a small kernels/cuda with a manifest that fits.
 func tree() (*Manifest, fstest.MapFS) {
 	return &Manifest{
-			NVCC: "release 13.0, V13.0.48", Flags: []string{"-ptx", "-fmad=false"},
+			Compiler: "release 13.0, V13.0.48", Flags: []string{"-ptx", "-fmad=false"},
 			Sources: map[string]string{"k.cu": hash("kernel"), "units.txt": hash("units")},
 			Units:   []Unit{{File: "base.ptx", Arch: "compute_80", Version: "7.8", Sources: []string{"k.cu"}, SHA256: hash(unitText)}},
 		}, fstest.MapFS{
@@ -38,7 +38,7 @@ func TestManifestCheck(t *testing.T) {
 		want   string
 	}{
 		"source changed": {func(m *Manifest, f fstest.MapFS) { f["src/k.cu"] = &fstest.MapFile{Data: []byte("other")} },
-			"src/k.cu has SHA-256 " + hash("other") + ", and in the manifest " + hash("kernel") + ": run src/generate.sh where nvcc is"},
+			"src/k.cu has SHA-256 " + hash("other") + ", and in the manifest " + hash("kernel") + ": run src/generate.sh"},
 		"source gone":    {func(m *Manifest, f fstest.MapFS) { delete(f, "src/units.txt") }, "src/units.txt: file does not exist"},
 		"source added":   {func(m *Manifest, f fstest.MapFS) { f["src/new.cuh"] = &fstest.MapFile{} }, "src/new.cuh is not in the manifest"},
 		"PTX edited":     {func(m *Manifest, f fstest.MapFS) { f["ptx/base.ptx"].Data = []byte(unitText + "//") }, "ptx/base.ptx has SHA-256"},
@@ -48,9 +48,9 @@ func TestManifestCheck(t *testing.T) {
 		"version":        {func(m *Manifest, f fstest.MapFS) { m.Units[0].Version = "7.4" }, "want sm_80, 7.4, 64"},
 		"no sources":     {func(m *Manifest, f fstest.MapFS) { m.Units[0].Sources = nil }, "no sources, want at least one"},
 		"unknown source": {func(m *Manifest, f fstest.MapFS) { m.Units[0].Sources = []string{"x.cu"} }, "source x.cu has no hash in the manifest"},
-		"fused":          {func(m *Manifest, f fstest.MapFS) { m.Flags = []string{"-ptx"} }, "flags [-ptx], want -fmad=false among them"},
+		"fused":          {func(m *Manifest, f fstest.MapFS) { m.Flags = []string{"-ptx"} }, "flags [-ptx], want one of [-fmad=false -ffp-contract=off] among them"},
 		"fast":           {func(m *Manifest, f fstest.MapFS) { m.Flags = append(m.Flags, "-use_fast_math") }, "flag -use_fast_math changes results"},
-		"no compiler":    {func(m *Manifest, f fstest.MapFS) { m.NVCC = "" }, "no version of nvcc"},
+		"no compiler":    {func(m *Manifest, f fstest.MapFS) { m.Compiler = "" }, "no version of the compiler"},
 		"not PTX": {func(m *Manifest, f fstest.MapFS) {
 			f["ptx/base.ptx"] = &fstest.MapFile{Data: []byte("/*")}
 			m.Units[0].SHA256 = hash("/*")
@@ -126,7 +126,7 @@ func TestGenerate(t *testing.T) {
 			first = data
 		}
 		require.Equal(t, string(first), string(data))
-		require.Equal(t, "release 13.0, V13.0.48", m.NVCC)
+		require.Equal(t, "release 13.0, V13.0.48", m.Compiler)
 		require.Equal(t, []string{"-ptx", "-fmad=false", "-O3", "--std=c++17"}, m.Flags)
 		require.Len(t, m.Sources, 6)
 		require.Len(t, m.Units, 2)

@@ -1,14 +1,25 @@
 #!/usr/bin/env bash
 # Compiles the kernels to PTX, as units.txt says, and writes ../ptx/*.ptx and
 # ../ptx/manifest.json, which holds the hashes of everything that went in and came
-# out. Needs nvcc (CUDA 12 or later) on the PATH or named by NVCC; a GPU is not
-# needed. The output is the same for the same sources and the same nvcc.
+# out. Needs nvcc (CUDA 12 or later) on the PATH or named by NVCC, or else clang (16
+# or later) named by CLANG, which needs no toolkit. Neither needs a GPU. The output is
+# the same for the same sources and the same compiler.
 #
-# -fmad=false: a product and a sum are never fused unless the source says fma.
+# -fmad=false, -ffp-contract=off: a product and a sum are never fused unless the source
+# says fma.
 set -euo pipefail
 cd "$(dirname "$0")"
 nvcc=${NVCC:-nvcc}
-flags=(-ptx -fmad=false -O3 --std=c++17)
+clang=${CLANG:-}
+if [ -n "$clang" ]; then
+	flags=(-x cuda --cuda-device-only -nocudainc -nocudalib -S -ffp-contract=off -O3 -std=c++17)
+	release=$("$clang" --version | sed -n 's/.*\(clang version [0-9.]*\).*/\1/p')
+	compile() { "$clang" "${flags[@]}" --cuda-gpu-arch="${1/compute_/sm_}" -o "$2" "$3"; }
+else
+	flags=(-ptx -fmad=false -O3 --std=c++17)
+	release=$("$nvcc" --version | sed -n 's/^Cuda compilation tools, //p')
+	compile() { "$nvcc" "${flags[@]}" -arch="$1" -o "$2" "$3"; }
+fi
 out=../ptx
 unit=.unit.cu # a translation unit of several sources
 trap 'rm -f "$unit"' EXIT
@@ -16,7 +27,6 @@ trap 'rm -f "$unit"' EXIT
 hash() { sha256sum "$1" | cut -d ' ' -f 1; }
 quoted() { printf '"%s", ' "$@" | sed 's/, $//'; }
 
-release=$("$nvcc" --version | sed -n 's/^Cuda compilation tools, //p')
 mkdir -p "$out"
 rm -f "$out"/*.ptx
 
@@ -25,7 +35,7 @@ while read -r name arch version sources; do
 	case $name in '' | '#'*) continue ;; esac
 	ptx=$out/$name.ptx
 	for s in $sources; do printf '#include "%s"\n' "$s"; done >"$unit"
-	"$nvcc" "${flags[@]}" -arch="$arch" -o "$ptx" "$unit"
+	compile "$arch" "$ptx" "$unit"
 	# Comments name the build of the compiler and the temporary file. A newer nvcc
 	# writes a .version that old drivers refuse, for code that needs no more than
 	# the version in units.txt.
@@ -40,7 +50,7 @@ while read -r name arch version sources; do
 done <units.txt
 
 {
-	printf '{\n  "nvcc": "%s",\n  "flags": [%s],\n  "sources": {' "$release" "$(quoted "${flags[@]}")"
+	printf '{\n  "compiler": "%s",\n  "flags": [%s],\n  "sources": {' "$release" "$(quoted "${flags[@]}")"
 	separator=""
 	for s in $(LC_ALL=C ls -- *.cu *.cuh *.sh *.txt 2>/dev/null); do
 		printf '%s\n    "%s": "%s"' "$separator" "$s" "$(hash "$s")"

@@ -1,0 +1,347 @@
+// A library with the functions of the CUDA driver that package driver calls, which runs the kernels of ../src on the
+// processor. It exists to hold their arithmetic to kernels/ref where there is no GPU: it knows nothing of speed, of
+// memory that is not coherent, or of copies that are still under way. Streams run at once; a captured stream is a list
+// that a launch of its graph walks.
+//
+//	c++ -std=c++17 -O2 -mfma -ffp-contract=off -shared -fPIC -DTRITTER_EMULATOR -o libcuda.so libcuda.cc
+#include "../src/attention.cu"
+#include "../src/decode.cu"
+#include "../src/dense.cu"
+#include "../src/prefill.cu"
+#include "../src/sample.cu"
+#include "../src/ternary.cu"
+#include "../src/vectors.cu"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <xmmintrin.h>
+#include <chrono>
+#include <functional>
+#include <map>
+#include <vector>
+
+namespace emulator {
+
+u32 thread_index, thread_count, block_index[2], block_count;
+unsigned char* shared_memory;
+Kernel* Kernel::all;
+
+// A fiber is a stack with the callee's registers of the System V ABI on top.
+struct Fiber {
+  void* stack_pointer;
+  char* stack;
+  enum { Ready, AtWarp, AtBlock, Done } state;
+  u32 operations;  // of the warp so far
+};
+static const size_t kStack = 64 << 10;
+static std::vector<Fiber> fibers;  // grows between blocks only
+static void* scheduler;
+static const Kernel* kernel;
+static const char* packed;
+
+extern "C" void emulator_switch(void** save, void* load);
+asm(R"(
+.text
+.globl emulator_switch
+.hidden emulator_switch
+emulator_switch:
+  pushq %rbp
+  pushq %rbx
+  pushq %r12
+  pushq %r13
+  pushq %r14
+  pushq %r15
+  movq %rsp, (%rdi)
+  movq %rsi, %rsp
+  popq %r15
+  popq %r14
+  popq %r13
+  popq %r12
+  popq %rbx
+  popq %rbp
+  ret
+)");
+
+// yield goes on with the next lane of the warp that can, or back to the scheduler.
+static u32 direction;  // 1, or the 32-bit -1
+static void yield(u32 self) {
+  void* next = scheduler;
+  for (u32 t = self + direction; t / 32 == self / 32; t += direction)
+    if (fibers[t].state == Fiber::Ready) {
+      thread_index = t;
+      next = fibers[t].stack_pointer;
+      break;
+    }
+  emulator_switch(&fibers[self].stack_pointer, next);
+  thread_index = self;
+}
+Bank& next_bank() {
+  static Bank banks[2];
+  return banks[fibers[thread_index].operations++ % 2];
+}
+void warp_barrier() {
+  u32 self = thread_index;
+  fibers[self].state = Fiber::AtWarp;
+  yield(self);
+}
+void block_barrier() {
+  u32 self = thread_index;
+  fibers[self].state = Fiber::AtBlock;
+  yield(self);
+}
+static void enter() {
+  kernel->run(packed);
+  u32 self = thread_index;
+  fibers[self].state = Fiber::Done;
+  yield(self);
+  abort();
+}
+
+void fail(const char* what) {
+  fprintf(stderr, "emulator: kernel %s, block %u %u: %s\n", kernel->name, block_index[0], block_index[1], what);
+  abort();
+}
+
+// run_warp runs the lanes of a warp until all of them wait at a barrier of the block or are done. Lanes that have left
+// the kernel do not take part in the operations of the warp; all others must.
+static void run_warp(u32 warp, bool backwards) {
+  direction = backwards ? -1 : 1;
+  for (;;) {
+    u32 at_warp = 0, at_block = 0;
+    for (u32 i = 0; i < 32; i++) {
+      u32 t = warp * 32 + (backwards ? 31 - i : i);
+      Fiber& f = fibers[t];
+      if (f.state == Fiber::Ready) {
+        thread_index = t;
+        emulator_switch(&scheduler, f.stack_pointer);
+      }
+      at_warp += f.state == Fiber::AtWarp;
+      at_block += f.state == Fiber::AtBlock;
+    }
+    if (at_warp == 0) return;
+    if (at_block > 0) fail("some lanes of a warp wait at an operation of the warp and others at a barrier of the block");
+    for (u32 i = 0; i < 32; i++)
+      if (fibers[warp * 32 + i].state == Fiber::AtWarp) fibers[warp * 32 + i].state = Fiber::Ready;
+  }
+}
+
+static void run_block(size_t shared) {
+  memset(shared_memory, 0xff, shared);
+  for (u32 t = 0; t < thread_count; t++) {
+    Fiber& f = fibers[t];
+    void** top = (void**)(f.stack + kStack);
+    *--top = nullptr;  // keeps the stack aligned as after a call
+    *--top = (void*)enter;
+    for (int r = 0; r < 6; r++) *--top = nullptr;
+    f.stack_pointer = top;
+    f.state = Fiber::Ready;
+    f.operations = 0;
+  }
+  static u32 blocks;
+  const bool backwards = blocks++ % 2;  // both orders, so that a missing barrier shows
+  for (;;) {
+    u32 waiting = 0, done = 0;
+    for (u32 w = 0; w < thread_count / 32; w++) run_warp(backwards ? thread_count / 32 - 1 - w : w, backwards);
+    for (u32 t = 0; t < thread_count; t++) {
+      waiting += fibers[t].state == Fiber::AtBlock;
+      done += fibers[t].state == Fiber::Done;
+      if (fibers[t].state == Fiber::AtBlock) fibers[t].state = Fiber::Ready;
+    }
+    if (done == thread_count) return;
+    if (done > 0 && waiting > 0) fail("some threads wait at a barrier and others have left");
+  }
+}
+
+struct Launch {
+  const Kernel* function;
+  u32 grid[2], threads;
+  size_t shared;
+  std::vector<char> parameters;
+  void run() const {
+    // A device that rounds wrongly, for the test that it is refused.
+    const unsigned mode = _mm_getcsr();
+    if (getenv("TRITTER_EMULATOR_TRUNCATES")) _MM_SET_ROUNDING_MODE(_MM_ROUND_TOWARD_ZERO);
+    kernel = function;
+    packed = parameters.data();
+    thread_count = threads;
+    block_count = grid[0];
+    while (fibers.size() < threads) fibers.push_back({nullptr, (char*)aligned_alloc(64, kStack), Fiber::Done, 0});
+    for (block_index[1] = 0; block_index[1] < grid[1]; block_index[1]++)
+      for (block_index[0] = 0; block_index[0] < grid[0]; block_index[0]++) run_block(shared);
+    _mm_setcsr(mode);
+  }
+};
+
+struct Graph {
+  std::vector<std::function<void()>> steps;
+};
+struct Stream {
+  Graph* capture = nullptr;
+  void submit(std::function<void()> step) {
+    if (capture)
+      capture->steps.push_back(std::move(step));
+    else
+      step();
+  }
+};
+struct Event {
+  std::chrono::steady_clock::time_point at;
+};
+
+static std::map<char*, size_t> allocations;
+static size_t used;
+static size_t capacity() {
+  const char* s = getenv("TRITTER_EMULATOR_MEMORY");
+  return s ? strtoull(s, nullptr, 10) : 8ull << 30;
+}
+}  // namespace emulator
+
+using namespace emulator;
+
+enum { kSuccess = 0, kInvalid = 1, kNoMemory = 2, kNotFound = 500, kUnsupported = 801 };
+#define API extern "C" __attribute__((visibility("default"))) int
+
+API cuInit(u32) { return kSuccess; }
+API cuDriverGetVersion(int* v) { return *v = 13000, kSuccess; }
+API cuGetErrorName(int code, const char** s) { return *s = code == kNoMemory ? "CUDA_ERROR_OUT_OF_MEMORY" : code == kNotFound ? "CUDA_ERROR_NOT_FOUND" : "CUDA_ERROR_INVALID_VALUE", kSuccess; }
+API cuGetErrorString(int code, const char** s) { return *s = code == kNoMemory ? "out of memory" : code == kNotFound ? "named symbol not found" : "invalid argument", kSuccess; }
+API cuDeviceGetCount(int* n) { return *n = 1, kSuccess; }
+API cuDeviceGet(int* d, int) { return *d = 0, kSuccess; }
+API cuDeviceGetName(char* s, int n, int) { return snprintf(s, n, "emulator"), kSuccess; }
+API cuDeviceGetUuid_v2(char* s, int) { return memset(s, 0, 16), kSuccess; }
+API cuDeviceGetPCIBusId(char* s, int n, int) { return snprintf(s, n, "0000:00:00.0"), kSuccess; }
+API cuDeviceGetAttribute(int* v, int attribute, int) {
+  switch (attribute) {
+    case 16: *v = 4; break;         // multiprocessors
+    case 38: *v = 1 << 20; break;   // L2
+    case 39: *v = 2048; break;      // threads of a multiprocessor
+    case 75: *v = 9; break;         // compute capability
+    case 76: *v = 0; break;
+    case 81: *v = 233472; break;    // shared memory of a multiprocessor
+    case 82: *v = 65536; break;     // registers of a multiprocessor
+    case 97: *v = 232448; break;    // shared memory of a block
+    default: *v = 0;
+  }
+  return kSuccess;
+}
+API cuDeviceTotalMem_v2(size_t* n, int) { return *n = capacity(), kSuccess; }
+API cuDevicePrimaryCtxRetain(void** c, int) { return *c = &fibers, kSuccess; }
+API cuDevicePrimaryCtxRelease_v2(int) { return kSuccess; }
+API cuCtxSetCurrent(void*) { return kSuccess; }
+API cuCtxSynchronize() { return kSuccess; }
+
+API cuMemGetInfo_v2(size_t* free, size_t* total) {
+  *total = capacity();
+  *free = *total > used ? *total - used : 0;
+  return kSuccess;
+}
+static int allocate(char** p, size_t n) {
+  if (n == 0) return kInvalid;
+  if (used + n > capacity()) return kNoMemory;
+  *p = (char*)aligned_alloc(256, (n + 255) / 256 * 256);
+  memset(*p, 0xff, n);
+  allocations[*p] = n;
+  used += n;
+  return kSuccess;
+}
+static int release(char* p) {
+  auto a = allocations.find(p);
+  if (a == allocations.end()) return kInvalid;
+  used -= a->second;
+  allocations.erase(a);
+  free(p);
+  return kSuccess;
+}
+// inside reports whether n bytes at p belong to one allocation.
+static bool inside(const char* p, size_t n) {
+  auto a = allocations.upper_bound((char*)p);
+  if (a == allocations.begin()) return false;
+  --a;
+  return p + n <= a->first + a->second;
+}
+API cuMemAlloc_v2(char** p, size_t n) { return allocate(p, n); }
+API cuMemFree_v2(char* p) { return release(p); }
+API cuMemHostAlloc(char** p, size_t n, u32) { return allocate(p, n); }
+API cuMemFreeHost(char* p) { return release(p); }
+API cuMemHostGetDevicePointer_v2(char** d, char* p, u32) { return *d = p, kSuccess; }
+
+static int copy(char* to, const char* from, size_t n, Stream* s) {
+  if (n > 0 && (!inside(to, n) || !inside(from, n))) return kInvalid;
+  s->submit([=] { memcpy(to, from, n); });
+  return kSuccess;
+}
+API cuMemcpyHtoDAsync_v2(char* to, const char* from, size_t n, Stream* s) { return copy(to, from, n, s); }
+API cuMemcpyDtoHAsync_v2(char* to, const char* from, size_t n, Stream* s) { return copy(to, from, n, s); }
+API cuMemcpyDtoDAsync_v2(char* to, const char* from, size_t n, Stream* s) { return copy(to, from, n, s); }
+API cuMemsetD8Async(char* to, unsigned char v, size_t n, Stream* s) {
+  if (!inside(to, n)) return kInvalid;
+  return s->submit([=] { memset(to, v, n); }), kSuccess;
+}
+API cuMemsetD32Async(u32* to, u32 v, size_t n, Stream* s) {
+  if (!inside((char*)to, 4 * n)) return kInvalid;
+  s->submit([=] {
+    for (size_t i = 0; i < n; i++) to[i] = v;
+  });
+  return kSuccess;
+}
+
+API cuStreamCreate(Stream** s, u32) { return *s = new Stream, kSuccess; }
+API cuStreamDestroy_v2(Stream* s) { return delete s, kSuccess; }
+API cuStreamSynchronize(Stream*) { return kSuccess; }
+API cuStreamWaitEvent(Stream*, Event*, u32) { return kSuccess; }
+API cuStreamBeginCapture_v2(Stream* s, int) { return s->capture = new Graph, kSuccess; }
+API cuStreamEndCapture(Stream* s, Graph** g) {
+  *g = s->capture;
+  s->capture = nullptr;
+  return kSuccess;
+}
+API cuEventCreate(Event** e, u32) { return *e = new Event, kSuccess; }
+API cuEventDestroy_v2(Event* e) { return delete e, kSuccess; }
+API cuEventRecord(Event* e, Stream* s) { return s->submit([=] { e->at = std::chrono::steady_clock::now(); }), kSuccess; }
+API cuEventQuery(Event*) { return kSuccess; }
+API cuEventSynchronize(Event*) { return kSuccess; }
+API cuEventElapsedTime(float* ms, Event* a, Event* b) { return *ms = std::chrono::duration<float, std::milli>(b->at - a->at).count(), kSuccess; }
+
+API cuModuleLoadDataEx(void** m, const char*, u32, int*, void**) { return *m = &allocations, kSuccess; }
+API cuModuleUnload(void*) { return kSuccess; }
+API cuModuleGetFunction(const Kernel** f, void*, const char* name) {
+  for (const Kernel* k = Kernel::all; k; k = k->next)
+    if (!strcmp(k->name, name)) return *f = k, kSuccess;
+  return kNotFound;
+}
+API cuFuncGetAttribute(int* v, int attribute, const Kernel*) { return *v = attribute == 0 ? 1024 : 0, kSuccess; }
+API cuFuncSetAttribute(const Kernel*, int, int) { return kSuccess; }
+API cuOccupancyMaxActiveBlocksPerMultiprocessor(int* n, const Kernel*, int, size_t) { return *n = 1, kSuccess; }
+
+struct Config {
+  u32 grid[3], block[3], shared;
+  Stream* stream;
+  void* attributes;
+  u32 count;
+};
+API cuLaunchKernelEx(const Config* c, const Kernel* f, void** parameters, void** extra) {
+  if (parameters || !extra || c->grid[2] != 1 || c->block[1] != 1 || c->block[2] != 1 || c->block[0] == 0 || c->block[0] > 1024 || c->block[0] % 32 || c->grid[0] == 0 || c->grid[1] == 0 || c->shared > 232448) return kInvalid;
+  Launch l = {f, {c->grid[0], c->grid[1]}, c->block[0], c->shared, {}};
+  const char* data = nullptr;
+  size_t size = 0;
+  for (; *extra; extra += 2) {
+    if (*extra == (void*)1) data = (const char*)extra[1];
+    if (*extra == (void*)2) size = *(size_t*)extra[1];
+  }
+  l.parameters.assign(data, data + size);
+  l.parameters.resize(size + 64);
+  c->stream->submit([l] { l.run(); });
+  return kSuccess;
+}
+
+API cuGraphInstantiateWithFlags(Graph** e, const Graph* g, u64) { return *e = new Graph(*g), kSuccess; }
+API cuGraphDestroy(Graph* g) { return delete g, kSuccess; }
+API cuGraphLaunch(Graph* g, Stream*) {
+  for (auto& step : g->steps) step();
+  return kSuccess;
+}
+API cuGraphExecDestroy(Graph* g) { return delete g, kSuccess; }
+
+static struct Memory {
+  Memory() { shared_memory = (unsigned char*)aligned_alloc(256, 232448); }
+} memory;

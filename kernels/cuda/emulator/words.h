@@ -1,0 +1,146 @@
+// The words of src/gpu.cuh for a processor: threads of a block are fibers of one thread, which take turns at barriers
+// and at the operations of a warp.
+#pragma once
+#include <math.h>
+#include <string.h>
+
+#define FN static inline __attribute__((always_inline))
+#define UNROLL
+#define UNROLL_BY(n)
+#define __shared__ static
+
+namespace emulator {
+struct Fiber;
+extern u32 thread_index, thread_count, block_index[2], block_count;
+// Bank holds what the lanes of a warp show each other in one operation. Two take turns: a lane that has gone on to the
+// next operation does not disturb those that still read.
+typedef u32 Bank[32][8];
+Bank& next_bank();
+extern unsigned char* shared_memory;
+void block_barrier();
+void warp_barrier();
+[[noreturn]] void fail(const char* what);
+
+// unpack reads parameters from the packed buffer of a launch.
+inline unsigned long long align(unsigned long long at, unsigned long long to) { return (at + to - 1) / to * to; }
+template <class T>
+inline T unpack(const char* packed, unsigned long long& at) {
+  at = align(at, alignof(T));
+  T v;
+  memcpy(&v, packed + at, sizeof v);
+  at += sizeof v;
+  return v;
+}
+template <class... A>
+inline void invoke(void (*kernel)(A...), const char* packed) {
+  unsigned long long at = 0;
+  // Braces evaluate their arguments from left to right.
+  struct Order {
+    Order(void (*kernel)(A...), A... args) { kernel(args...); }
+  };
+  Order{kernel, unpack<A>(packed, at)...};
+}
+struct Kernel {
+  const char* name;
+  void (*run)(const char* packed);
+  Kernel* next;
+  static Kernel* all;
+  Kernel(const char* name, void (*run)(const char*)) : name(name), run(run), next(all) { all = this; }
+};
+}  // namespace emulator
+
+#define KERNEL(name, ...)                                                                                        \
+  static void name(__VA_ARGS__);                                                                                 \
+  static emulator::Kernel kernel_##name(#name, [](const char* packed) { emulator::invoke(&name, packed); }); \
+  static void name(__VA_ARGS__)
+#define BOUNDED_KERNEL(threads, blocks, name, ...) KERNEL(name, __VA_ARGS__)
+
+FN u32 thread() { return emulator::thread_index; }
+FN u32 threads() { return emulator::thread_count; }
+FN u32 block_x() { return emulator::block_index[0]; }
+FN u32 block_y() { return emulator::block_index[1]; }
+FN u32 blocks_x() { return emulator::block_count; }
+
+FN float fma32(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
+FN float mul32(float a, float b) { return a * b; }
+FN float add32(float a, float b) { return a + b; }
+FN float sub32(float a, float b) { return a - b; }
+FN float div32(float a, float b) { return a / b; }
+FN float sqrt32(float a) { return __builtin_sqrtf(a); }
+FN u32 bits(float v) {
+  u32 u;
+  memcpy(&u, &v, 4);
+  return u;
+}
+FN float from_bits(u32 u) {
+  float v;
+  memcpy(&v, &u, 4);
+  return v;
+}
+FN float to_float(i32 n) { return (float)n; }
+
+FN void barrier() { emulator::block_barrier(); }
+FN void warp_barrier() { emulator::warp_barrier(); }
+FN u32 shuffle_xor(u32 v, u32 mask) {
+  u32 self = emulator::thread_index & 31;
+  emulator::Bank& bank = emulator::next_bank();
+  bank[self][0] = v;
+  emulator::warp_barrier();
+  return bank[self ^ mask][0];
+}
+FN float shuffle_xor(float v, u32 mask) { return from_bits(shuffle_xor(bits(v), mask)); }
+
+FN float shuffle_from(float v, u32 lane) {
+  emulator::Bank& bank = emulator::next_bank();
+  bank[emulator::thread_index & 31][0] = bits(v);
+  emulator::warp_barrier();
+  return from_bits(bank[lane & 31][0]);
+}
+FN float shuffle_up(float v, u32 lanes) {
+  u32 self = emulator::thread_index & 31;
+  return shuffle_from(v, self < lanes ? self : self - lanes);
+}
+
+FN void mma_s8(i32 c[4], u32 a0, u32 a1, u32 a2, u32 a3, u32 b0, u32 b1) {
+  u32 self = emulator::thread_index & 31, mine[6] = {a0, a1, a2, a3, b0, b1};
+  emulator::Bank& bank = emulator::next_bank();
+  memcpy(bank[self], mine, sizeof mine);
+  emulator::warp_barrier();
+  for (u32 e = 0; e < 4; e++) {
+    u32 row = self / 4, column = self % 4 * 2 + e % 2;
+    for (u32 t = 0; t < 4; t++) {
+      i8 a[8], b[8];
+      memcpy(a, &bank[4 * row + t][e / 2], 4);
+      memcpy(a + 4, &bank[4 * row + t][2 + e / 2], 4);
+      memcpy(b, &bank[4 * column + t][4], 8);
+      for (int i = 0; i < 8; i++) c[e] += a[i] * b[i];
+    }
+  }
+}
+
+// aligned holds an address to what a GPU asks of an access of 16 bytes.
+FN const void* aligned(const void* p) {
+  if ((u64)p % 16) emulator::fail("an access of 16 bytes is not aligned");
+  return p;
+}
+FN u32x4 load_weights(const void* p) { return *(const u32x4*)aligned(p); }
+FN u32x4 load_weights_if(bool wanted, const void* p) { return wanted ? load_weights(p) : u32x4{0, 0, 0, 0}; }
+FN u8* shared_bytes() { return emulator::shared_memory; }
+FN void copy_async(void* to, const void* from) { memcpy((void*)aligned(to), aligned(from), 16); }
+FN void copy_commit() {}
+template <int N>
+FN void copy_wait() {}
+
+FN u32 atomic_add(u32* p, u32 v) {
+  u32 old = *p;
+  *p += v;
+  return old;
+}
+FN void atomic_min(u32* p, u32 v) { *p = v < *p ? v : *p; }
+FN void atomic_max(u64* p, u64 v) { *p = v > *p ? v : *p; }
+FN void shared_add(u64* p, u64 v) { *p += v; }
+FN u64 high_product(u64 a, u64 b) { return (u64)((unsigned __int128)a * b >> 64); }
+FN u64 ceiling(double v) { return (u64)ceil(v); }
+FN void fence() {}
+FN void await_grid() {}
+FN void release_grid() {}

@@ -1,0 +1,169 @@
+package cuda
+
+import (
+	"embed"
+	"fmt"
+
+	"github.com/tritter-ai/tritter/kernels/cuda/driver"
+)
+
+//go:embed ptx/*.ptx
+var compiled embed.FS
+
+// kernel is an index into table.
+type kernel uint8
+
+const (
+	normRows kernel = iota
+	quantizeRows
+	rotateHeads
+	storePage
+	gateUnits
+	addUnits
+	denseF32x1
+	denseF32x4
+	denseF16x1
+	denseF16x4
+	denseBF16x1
+	denseBF16x4
+	denseI8x1
+	denseI8x4
+	embedRows
+	packDense
+	packTernary
+	ternaryS8x8
+	ternaryS8x8Grouped
+	ternaryS8x128
+	ternaryS8x128Grouped
+	ternaryF32x1
+	ternaryF32x4
+	attendRows
+	attendTiles64
+	attendTiles128
+	decodeMultiply4
+	decodeMultiply8
+	decodeMultiply12
+	decodeAttend
+	adjustLogits
+	weighCandidates
+	chooseToken
+	advance
+	numKernels
+)
+
+// table gives each kernel its PTX file and its parameters: p an address, u a uint32, U a uint64, f a float32.
+var table = [numKernels]struct{ name, file, params string }{
+	normRows:             {"norm_rows", "base", "ppppuufpu"},
+	quantizeRows:         {"quantize_rows", "base", "pppppuuufpu"},
+	rotateHeads:          {"rotate_heads", "base", "pppuu"},
+	storePage:            {"store_page", "base", "pppppUuu"},
+	gateUnits:            {"gate_units", "base", "pppuu"},
+	addUnits:             {"add_units", "base", "ppu"},
+	denseF32x1:           {"dense_f32_1", "base", "ppppuuuuu"},
+	denseF32x4:           {"dense_f32_4", "base", "ppppuuuuu"},
+	denseF16x1:           {"dense_f16_1", "base", "ppppuuuuu"},
+	denseF16x4:           {"dense_f16_4", "base", "ppppuuuuu"},
+	denseBF16x1:          {"dense_bf16_1", "base", "ppppuuuuu"},
+	denseBF16x4:          {"dense_bf16_4", "base", "ppppuuuuu"},
+	denseI8x1:            {"dense_i8_1", "base", "ppppuuuuu"},
+	denseI8x4:            {"dense_i8_4", "base", "ppppuuuuu"},
+	embedRows:            {"embed_rows", "base", "ppppuuu"},
+	packDense:            {"pack_dense", "base", "ppuuu"},
+	packTernary:          {"pack_ternary", "base", "ppuuu"},
+	ternaryS8x8:          {"ternary_s8_8", "base", "ppppppuuuuu"},
+	ternaryS8x8Grouped:   {"ternary_s8_8_grouped", "base", "ppppppuuuuu"},
+	ternaryS8x128:        {"ternary_s8_128", "base", "ppppppuuuuu"},
+	ternaryS8x128Grouped: {"ternary_s8_128_grouped", "base", "ppppppuuuuu"},
+	ternaryF32x1:         {"ternary_f32_1", "base", "pppppuuuuuu"},
+	ternaryF32x4:         {"ternary_f32_4", "base", "pppppuuuuuu"},
+	attendRows:           {"attend_rows", "base", "pppppUuuuf"},
+	attendTiles64:        {"attend_tiles_64", "base", "ppppUuuf"},
+	attendTiles128:       {"attend_tiles_128", "base", "ppppUuuf"},
+	decodeMultiply4:      {"decode_multiply_4", "decode", "ppppppufppufpppuuuupu"},
+	decodeMultiply8:      {"decode_multiply_8", "decode", "ppppppufppufpppuuuupu"},
+	decodeMultiply12:     {"decode_multiply_12", "decode", "ppppppufppufpppuuuupu"},
+	decodeAttend:         {"decode_attend", "decode", "ppppppUuuufppufppufpppu"},
+	adjustLogits:         {"adjust_logits", "decode", "pppupppu"},
+	weighCandidates:      {"weigh_candidates", "decode", "pppu"},
+	chooseToken:          {"choose_token", "decode", "pppuppp"},
+	advance:              {"advance", "decode", "pppp"},
+}
+
+// paramBytes is the length of a packed parameter list, each parameter aligned to its size.
+func paramBytes(params string) (n int) {
+	for _, p := range params {
+		size := 4
+		if p == 'p' || p == 'U' {
+			size = 8
+		}
+		n = (n+size-1)/size*size + size
+	}
+	return n
+}
+
+// load compiles every module. From compute capability 9.0 on, a file whose name with _sm90 exists is that one.
+func (d *Device) load(c *driver.Context) error {
+	modules := map[string]*driver.Module{}
+	for k := range numKernels {
+		file := table[k].file
+		if modules[file] == nil {
+			text, err := compiled.ReadFile("ptx/" + file + "_sm90.ptx")
+			if err != nil || d.dev.Info.Major < 9 {
+				if text, err = compiled.ReadFile("ptx/" + file + ".ptx"); err != nil {
+					return err
+				}
+			}
+			if modules[file], err = c.LoadModule(string(text)); err != nil {
+				return fmt.Errorf("kernels %s: %w", file, err)
+			}
+		}
+		f, err := modules[file].Function(table[k].name)
+		if err != nil {
+			return err
+		}
+		d.fn[k] = f
+		d.bytes[k] = paramBytes(table[k].params)
+	}
+	for k, n := range map[kernel]int{ternaryS8x128: ringBytes(128), ternaryS8x128Grouped: ringBytes(128), attendTiles64: tileShared(64), attendTiles128: tileShared(128)} {
+		if err := d.fn[k].SetMaxDynamicShared(n); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// launch puts a kernel with the parameters in d.args into the stream. The first error stays, and nothing is launched
+// after it: take it with d.took.
+func (d *Device) launch(k kernel, x, y, threads, shared int) {
+	if d.err != nil {
+		return
+	}
+	if d.args.Len() != d.bytes[k] {
+		panic(fmt.Sprintf("cuda: kernel %s has parameters of %d bytes, got %d", table[k].name, d.bytes[k], d.args.Len()))
+	}
+	if x == 0 || y == 0 {
+		return
+	}
+	d.config = driver.LaunchConfig{Programmatic: d.dependent && k >= decodeMultiply4, Grid: [3]uint32{uint32(x), uint32(y), 1}, Block: [3]uint32{uint32(threads), 1, 1}, Shared: uint32(shared)}
+	if d.profile != nil {
+		d.config.Programmatic = false
+		d.fail(d.profile.mark(d, k))
+	}
+	if err := d.ctx.Launch(d.fn[k], &d.config, d.stream, &d.args); err != nil {
+		d.err = fmt.Errorf("kernel %s: %w", table[k].name, err)
+	}
+}
+
+// fail keeps the first error.
+func (d *Device) fail(err error) {
+	if d.err == nil {
+		d.err = err
+	}
+}
+
+// took returns the first error since the last call.
+func (d *Device) took() error {
+	err := d.err
+	d.err = nil
+	return err
+}

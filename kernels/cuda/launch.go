@@ -1,0 +1,137 @@
+package cuda
+
+import (
+	"math"
+
+	"github.com/tritter-ai/tritter/kernels"
+	"github.com/tritter-ai/tritter/kernels/cuda/driver"
+)
+
+// Methods of this file launch one kernel each. Rows are tokens, of n elements next to each other.
+
+// ringBytes is the shared memory of multiply_s8 for so many tokens a block.
+func ringBytes(tokens int) int { return 3 * tokens * kernels.TileCols }
+
+// fewTokens is the most tokens for which weights are read again for every 8 of them rather than padded to 128.
+const fewTokens = 32
+
+// padTokens is the number of tokens of codes that multiply_s8 may read for m.
+func padTokens(m int) int {
+	if m <= fewTokens {
+		return (m + 7) / 8 * 8
+	}
+	return (m + 127) / 128 * 128
+}
+
+// vectorThreads is enough threads for a vector of n elements.
+func vectorThreads(n int) int { return min(max((n/8+31)/32*32, 32), 256) }
+
+func (d *Device) norm(y, x driver.Ptr, rows, n int, w norm, site int) {
+	d.args.Reset().Ptr(y).Ptr(x).Ptr(w.weight).Ptr(w.bias).U32(uint32(n)).U32(uint32(w.kind)).F32(w.eps).Ptr(d.bad).U32(uint32(site))
+	d.launch(normRows, rows, 1, vectorThreads(n), 0)
+}
+
+// codes are quantized activations: padTokens rows of stride codes, and a maximum a row.
+type codes struct {
+	data, maxima driver.Ptr
+}
+
+func (d *Device) quantize(q codes, x driver.Ptr, rows, n int, w norm, site int) {
+	d.args.Reset().Ptr(q.data).Ptr(q.maxima).Ptr(x).Ptr(w.weight).Ptr(w.bias).U32(uint32(n)).U32(uint32(kernels.PadCols(n))).U32(uint32(w.kind)).F32(w.eps).Ptr(d.bad).U32(uint32(site))
+	d.launch(quantizeRows, rows, 1, vectorThreads(n), 0)
+}
+
+func (d *Device) rotate(x, table, positions driver.Ptr, rows, heads, dim int) {
+	d.args.Reset().Ptr(x).Ptr(table).Ptr(positions).U32(uint32(heads)).U32(uint32(dim / 2))
+	d.launch(rotateHeads, rows, 1, vectorThreads(heads*dim/2), 0)
+}
+
+// paging says where the pages of the rows of a batch are.
+type paging struct {
+	tables, starts, positions driver.Ptr
+}
+
+func (d *Device) store(k, v driver.Ptr, p paging, offset uint64, rows, heads, dim int) {
+	d.args.Reset().Ptr(k).Ptr(v).Ptr(p.tables).Ptr(p.starts).Ptr(p.positions).U64(offset).U32(uint32(heads)).U32(uint32(dim))
+	d.launch(storePage, rows, 1, vectorThreads(heads*dim), 0)
+}
+
+func (d *Device) attend(out, q driver.Ptr, p paging, offset uint64, rows, heads, kvHeads, dim int) {
+	z := float32(1 / math.Sqrt(float64(dim)))
+	d.args.Reset().Ptr(out).Ptr(q).Ptr(p.tables).Ptr(p.starts).Ptr(p.positions).U64(offset).U32(uint32(heads)).U32(uint32(kvHeads)).U32(uint32(dim)).F32(z)
+	d.launch(attendRows, heads, rows, max(64, min((dim+31)/32*32, 256)), 8*dim)
+}
+
+// tileShared is the shared memory of attend_tile.
+func tileShared(dim int) int { return 4 * 3 * kernels.PageLen * dim }
+
+// hasTiles reports whether attendTiles is there for a size of heads.
+func hasTiles(dim int) bool { return dim == 64 || dim == 128 }
+
+// attendTiles is attend for rows in tiles.
+func (d *Device) attendTiles(out, q, tables, tiles driver.Ptr, count int, offset uint64, heads, kvHeads, dim int) {
+	k := attendTiles64
+	if dim == 128 {
+		k = attendTiles128
+	}
+	z := float32(1 / math.Sqrt(float64(dim)))
+	d.args.Reset().Ptr(out).Ptr(q).Ptr(tables).Ptr(tiles).U64(offset).U32(uint32(heads)).U32(uint32(kvHeads)).F32(z)
+	d.launch(k, heads, count, 256, tileShared(dim))
+}
+
+func (d *Device) gate(h, g, u driver.Ptr, n int, act kernels.Activation) {
+	relu2 := uint32(0)
+	if act == kernels.ReLU2 {
+		relu2 = 1
+	}
+	d.args.Reset().Ptr(h).Ptr(g).Ptr(u).U32(uint32(n)).U32(relu2)
+	d.launch(gateUnits, spread(n), 1, 256, 0)
+}
+
+func (d *Device) add(x, y driver.Ptr, n int) {
+	d.args.Reset().Ptr(x).Ptr(y).U32(uint32(n))
+	d.launch(addUnits, spread(n), 1, 256, 0)
+}
+
+func (d *Device) embed(y driver.Ptr, w *dense, indices driver.Ptr, rows int) {
+	d.args.Reset().Ptr(y).Ptr(w.data).Ptr(w.scales).Ptr(indices).U32(uint32(w.rows)).U32(uint32(w.cols)).U32(uint32(w.dtype))
+	d.launch(embedRows, rows, 1, 128, 0)
+}
+
+var denseKernels = map[kernels.DType][2]kernel{
+	kernels.F32: {denseF32x1, denseF32x4}, kernels.F16: {denseF16x1, denseF16x4},
+	kernels.BF16: {denseBF16x1, denseBF16x4}, kernels.I8: {denseI8x1, denseI8x4},
+}
+
+// multiplyDense computes y[token*ldy+row] for m tokens, ldx elements from one to the next.
+func (d *Device) multiplyDense(y driver.Ptr, ldy int, w *dense, x driver.Ptr, m, ldx int) {
+	k, groups := denseKernels[w.dtype][0], m
+	if m > 1 {
+		k, groups = denseKernels[w.dtype][1], (m+3)/4
+	}
+	d.args.Reset().Ptr(y).Ptr(w.data).Ptr(w.scales).Ptr(x).U32(uint32(w.rows)).U32(uint32(w.cols)).U32(uint32(m)).U32(uint32(ldx)).U32(uint32(ldy))
+	d.launch(k, (w.rows+15)/16, groups, 256, 0)
+}
+
+// multiplyInt8 computes y[token*ldy+row] from codes of w.cols columns.
+func (d *Device) multiplyInt8(y driver.Ptr, ldy int, w *ternary, q codes, m int) {
+	k, rows, tokens, threads := ternaryS8x8, 32, 8, 64
+	if m > fewTokens {
+		k, rows, tokens, threads = ternaryS8x128, 128, 128, 256
+	}
+	if w.group > 0 {
+		k++
+	}
+	d.args.Reset().Ptr(y).Ptr(w.tiles).Ptr(w.scales).Ptr(w.bias).Ptr(q.data).Ptr(q.maxima).U32(uint32(w.rows)).U32(uint32(w.columns())).U32(uint32(m)).U32(uint32(ldy)).U32(uint32(w.group / kernels.TileCols))
+	d.launch(k, (w.rows+rows-1)/rows, (m+tokens-1)/tokens, threads, ringBytes(tokens))
+}
+
+// multiplyFloat is multiplyInt8 for activations that stay f32.
+func (d *Device) multiplyFloat(y driver.Ptr, ldy int, w *ternary, x driver.Ptr, m, ldx int) {
+	k, groups := ternaryF32x1, m
+	if m > 1 {
+		k, groups = ternaryF32x4, (m+3)/4
+	}
+	d.args.Reset().Ptr(y).Ptr(w.tiles).Ptr(w.scales).Ptr(w.bias).Ptr(x).U32(uint32(w.rows)).U32(uint32(w.cols)).U32(uint32(m)).U32(uint32(ldx)).U32(uint32(ldy)).U32(uint32(w.group / kernels.TileCols))
+	d.launch(k, (padRows(w.rows)/tileRows+7)/8, groups, 256, 0)
+}

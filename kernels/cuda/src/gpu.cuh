@@ -1,0 +1,186 @@
+// The words in which the kernels are written: types, special registers, and one function for each instruction whose
+// rounding or whose place in memory matters. On a GPU they are PTX; with TRITTER_EMULATOR they are ordinary C++, so
+// that the tests can run the same kernels where there is no GPU.
+//
+// Every floating-point operation of a kernel goes through fma32, mul32, add32, sub32, div32 or sqrt32: each rounds
+// once, to nearest even, keeps subnormals, and is never fused with another (spec/numerics.md section 1).
+#pragma once
+
+typedef unsigned char u8;
+typedef signed char i8;
+typedef unsigned short u16;
+typedef unsigned int u32;
+typedef int i32;
+typedef unsigned long long u64;
+
+struct alignas(16) u32x4 {
+  u32 x, y, z, w;
+};
+struct alignas(16) f32x4 {
+  float x, y, z, w;
+};
+
+#ifdef TRITTER_EMULATOR
+#include "../emulator/words.h"
+#else
+
+#ifndef __NVCC__  // clang without the toolkit's headers
+#define __global__ __attribute__((global))
+#define __device__ __attribute__((device))
+#define __shared__ __attribute__((shared))
+#define __launch_bounds__(...) __attribute__((launch_bounds(__VA_ARGS__)))
+#define __forceinline__ inline __attribute__((always_inline))
+#endif
+
+#define FN static __device__ __forceinline__
+#define UNROLL _Pragma("unroll")
+#define PRAGMA(text) _Pragma(#text)
+#define UNROLL_BY(n) PRAGMA(unroll n)
+#define KERNEL(name, ...) extern "C" __global__ void name(__VA_ARGS__)
+#define BOUNDED_KERNEL(threads, blocks, name, ...) extern "C" __global__ void __launch_bounds__(threads, blocks) name(__VA_ARGS__)
+
+#ifdef __NVCC__
+FN u32 thread() { return threadIdx.x; }
+FN u32 threads() { return blockDim.x; }
+FN u32 block_x() { return blockIdx.x; }
+FN u32 block_y() { return blockIdx.y; }
+FN u32 blocks_x() { return gridDim.x; }
+FN float fma32(float a, float b, float c) { return __fmaf_rn(a, b, c); }
+FN float mul32(float a, float b) { return __fmul_rn(a, b); }
+FN float add32(float a, float b) { return __fadd_rn(a, b); }
+FN float sub32(float a, float b) { return __fsub_rn(a, b); }
+FN float div32(float a, float b) { return __fdiv_rn(a, b); }
+FN float sqrt32(float a) { return __fsqrt_rn(a); }
+FN u32 bits(float v) { return __float_as_uint(v); }
+FN float from_bits(u32 u) { return __uint_as_float(u); }
+// to_float rounds an integer once.
+FN float to_float(i32 n) { return __int2float_rn(n); }
+#else
+FN u32 thread() { return __nvvm_read_ptx_sreg_tid_x(); }
+FN u32 threads() { return __nvvm_read_ptx_sreg_ntid_x(); }
+FN u32 block_x() { return __nvvm_read_ptx_sreg_ctaid_x(); }
+FN u32 block_y() { return __nvvm_read_ptx_sreg_ctaid_y(); }
+FN u32 blocks_x() { return __nvvm_read_ptx_sreg_nctaid_x(); }
+FN float fma32(float a, float b, float c) { return __nvvm_fma_rn_f(a, b, c); }
+FN float mul32(float a, float b) { return __nvvm_mul_rn_f(a, b); }
+FN float add32(float a, float b) { return __nvvm_add_rn_f(a, b); }
+FN float sub32(float a, float b) { return __nvvm_add_rn_f(a, -b); }
+FN float div32(float a, float b) { return __nvvm_div_rn_f(a, b); }
+FN float sqrt32(float a) { return __nvvm_sqrt_rn_f(a); }
+FN u32 bits(float v) { return __builtin_bit_cast(u32, v); }
+FN float from_bits(u32 u) { return __builtin_bit_cast(float, u); }
+FN float to_float(i32 n) { return __nvvm_i2f_rn(n); }
+#endif
+
+FN void barrier() { asm volatile("bar.sync 0;" ::: "memory"); }
+FN void warp_barrier() { asm volatile("bar.warp.sync 0xffffffff;" ::: "memory"); }
+FN u32 shuffle_xor(u32 v, u32 mask) {
+  u32 r;
+  asm volatile("shfl.sync.bfly.b32 %0, %1, %2, 0x1f, 0xffffffff;" : "=r"(r) : "r"(v), "r"(mask));
+  return r;
+}
+FN float shuffle_xor(float v, u32 mask) { return from_bits(shuffle_xor(bits(v), mask)); }
+
+// shuffle_up returns v of the lane that many lower, and shuffle_from that of one lane.
+FN float shuffle_up(float v, u32 lanes) {
+  u32 r;
+  asm volatile("shfl.sync.up.b32 %0, %1, %2, 0x0, 0xffffffff;" : "=r"(r) : "r"(bits(v)), "r"(lanes));
+  return from_bits(r);
+}
+FN float shuffle_from(float v, u32 lane) {
+  u32 r;
+  asm volatile("shfl.sync.idx.b32 %0, %1, %2, 0x1f, 0xffffffff;" : "=r"(r) : "r"(bits(v)), "r"(lane));
+  return from_bits(r);
+}
+
+// mma_s8 adds to c the product of a, 16 rows x 32, and b, 32 x 8 columns, spread over the lanes of a warp as PTX
+// lays out mma.m16n8k32: with g = lane/4 and t = lane%4, a[0..3] are bytes 4t..4t+3 of row g, of row g+8, and
+// bytes 16+4t.. of the two; b[0..1] are the same bytes of column g; c[0..3] are row g at columns 2t and 2t+1, and
+// row g+8 at the two.
+FN void mma_s8(i32 c[4], u32 a0, u32 a1, u32 a2, u32 a3, u32 b0, u32 b1) {
+  asm volatile("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+               : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
+               : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
+}
+
+// load_weights reads 16 bytes that no other thread reads and nothing writes.
+FN u32x4 load_weights(const void* p) {
+  u32x4 v;
+  asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "l"(p));
+  return v;
+}
+
+// load_weights_if is load_weights without a branch, and zeros where it shall not load.
+FN u32x4 load_weights_if(bool wanted, const void* p) {
+  u32x4 v;
+  asm volatile(
+      "{\n\t.reg .pred p;\n\tsetp.ne.u32 p, %5, 0;\n\tmov.u32 %0, 0;\n\tmov.u32 %1, 0;\n\tmov.u32 %2, 0;\n\tmov.u32 %3, 0;\n\t"
+      "@p ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];\n\t}"
+      : "=&r"(v.x), "=&r"(v.y), "=&r"(v.z), "=&r"(v.w)
+      : "l"(p), "r"((u32)wanted));
+  return v;
+}
+
+// shared_bytes is the dynamic shared memory of the block.
+extern __shared__ u32x4 dynamic_shared[];
+FN u8* shared_bytes() { return (u8*)dynamic_shared; }
+FN u32 shared_address(const void* p) {
+  u64 a;
+  asm("cvta.to.shared.u64 %0, %1;" : "=l"(a) : "l"(p));
+  return (u32)a;
+}
+// copy_async starts to copy 16 bytes from global to shared memory.
+FN void copy_async(void* to, const void* from) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(shared_address(to)), "l"(from) : "memory");
+}
+FN void copy_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+// copy_wait waits until at most n groups of copies of this thread are under way.
+template <int N>
+FN void copy_wait() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory");
+}
+
+FN u32 atomic_add(u32* p, u32 v) {
+  u32 r;
+  asm volatile("atom.global.add.u32 %0, [%1], %2;" : "=r"(r) : "l"(p), "r"(v) : "memory");
+  return r;
+}
+FN void atomic_min(u32* p, u32 v) { asm volatile("red.global.min.u32 [%0], %1;" ::"l"(p), "r"(v) : "memory"); }
+FN void atomic_max(u64* p, u64 v) { asm volatile("red.global.max.u64 [%0], %1;" ::"l"(p), "l"(v) : "memory"); }
+// shared_add adds to a word of shared memory.
+FN void shared_add(u64* p, u64 v) { asm volatile("red.shared.add.u64 [%0], %1;" ::"r"(shared_address(p)), "l"(v) : "memory"); }
+FN u64 high_product(u64 a, u64 b) {
+  u64 r;
+  asm("mul.hi.u64 %0, %1, %2;" : "=l"(r) : "l"(a), "l"(b));
+  return r;
+}
+FN u64 ceiling(double v) {
+  u64 r;
+  asm("cvt.rpi.u64.f64 %0, %1;" : "=l"(r) : "d"(v));
+  return r;
+}
+// fence makes the writes of this thread visible to the device before those that follow.
+FN void fence() { asm volatile("membar.gl;" ::: "memory"); }
+
+// Programmatic dependent launch: await_grid returns when the kernels before this one have finished and their writes
+// are visible, and release_grid lets the next kernel start. Without it, and before sm_90, both do nothing, because
+// kernels of a stream follow each other.
+#if __CUDA_ARCH__ >= 900
+FN void await_grid() { asm volatile("griddepcontrol.wait;" ::: "memory"); }
+FN void release_grid() { asm volatile("griddepcontrol.launch_dependents;" ::: "memory"); }
+#else
+FN void await_grid() {}
+FN void release_grid() {}
+#endif
+#endif
+
+FN u32 lane() { return thread() & 31; }
+FN u32 warp() { return thread() >> 5; }
+FN u32 warps() { return threads() >> 5; }
+
+FN u32 least(u32 a, u32 b) { return a < b ? a : b; }
+FN u32 greatest(u32 a, u32 b) { return a > b ? a : b; }
+FN u32 warp_greatest(u32 v) {
+  for (u32 w = 16; w > 0; w /= 2) v = greatest(v, shuffle_xor(v, w));
+  return v;
+}

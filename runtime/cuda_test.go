@@ -1,0 +1,373 @@
+package runtime_test
+
+import (
+	"context"
+	"math"
+	"os"
+	"path/filepath"
+	"strconv"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/tritter-ai/tritter/convert"
+	"github.com/tritter-ai/tritter/format"
+	"github.com/tritter-ai/tritter/internal/emulator"
+	"github.com/tritter-ai/tritter/internal/synth"
+	"github.com/tritter-ai/tritter/kernels"
+	"github.com/tritter-ai/tritter/kernels/cuda"
+	"github.com/tritter-ai/tritter/kernels/cuda/driver"
+	"github.com/tritter-ai/tritter/kernels/ref"
+	"github.com/tritter-ai/tritter/runtime"
+)
+
+func gpu(t testing.TB, m *runtime.Model, opt runtime.Options) runtime.Engine {
+	t.Helper()
+	e, err := runtime.NewCUDA(m, opt)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, e.Close()) })
+	return e
+}
+
+// TestCUDALogits: the engine of the GPU gives the bits of the reference, however tokens are split into calls, batches
+// and forks.
+func TestCUDALogits(t *testing.T) {
+	emulator.Run(t, func(t *testing.T) {
+		for name := range shapes {
+			t.Run(name, func(t *testing.T) {
+				m := tiny(t, name)
+				vocab, hidden := m.Config.VocabSize, m.Config.HiddenSize
+				tokens := ids(100, vocab, 1)
+				cpu := engine(t, m, runtime.Options{Kernels: ref.New()})
+				want := forward(t, cpu, runtime.Span{Seq: cpu.NewSequence(), Tokens: tokens, Logits: runtime.PositionAll, Hidden: runtime.PositionAll})[0]
+				e := gpu(t, m, runtime.Options{})
+				for _, step := range []int{100, 64} {
+					s := e.NewSequence()
+					for lo := 0; lo < len(tokens); lo += step {
+						hi := min(lo+step, len(tokens))
+						got := forward(t, e, runtime.Span{Seq: s, Tokens: tokens[lo:hi], Logits: runtime.PositionAll, Hidden: runtime.PositionAll})[0]
+						require.Equal(t, want.Logits[lo*vocab:hi*vocab], got.Logits, "steps of %d, at %d", step, lo)
+						require.Equal(t, want.Hidden[lo*hidden:hi*hidden], got.Hidden, "steps of %d, at %d", step, lo)
+					}
+					s.Close()
+				}
+
+				// One token at a time, from the middle of a page over its end.
+				a := e.NewSequence()
+				forward(t, e, runtime.Span{Seq: a, Tokens: tokens[:60]})
+				for at := 60; at < 70; at++ {
+					got := forward(t, e, runtime.Span{Seq: a, Tokens: tokens[at : at+1], Logits: runtime.PositionLast})[0].Logits
+					require.Equal(t, want.Logits[at*vocab:(at+1)*vocab], got, "token %d", at)
+				}
+
+				// A batch beside others, forks that part, and truncation.
+				b, c := e.NewSequence(), e.NewSequence()
+				forward(t, e, runtime.Span{Seq: b, Tokens: ids(70, vocab, 2)})
+				r := forward(t, e,
+					runtime.Span{Seq: c, Tokens: ids(5, vocab, 3), Logits: runtime.PositionLast},
+					runtime.Span{Seq: a, Tokens: tokens[70:100], Logits: runtime.PositionLast},
+					runtime.Span{Seq: b, Tokens: ids(9, vocab, 4)})
+				require.Equal(t, want.Logits[99*vocab:100*vocab], r[1].Logits)
+				require.Len(t, r[0].Logits, vocab)
+				require.Empty(t, r[2].Logits)
+				for _, at := range []int{96, 64, 33} {
+					a.Truncate(at)
+					f := a.Fork()
+					forward(t, e, runtime.Span{Seq: a, Tokens: ids(3, vocab, 5)})
+					r = forward(t, e, runtime.Span{Seq: f, Tokens: tokens[at : at+4], Logits: runtime.PositionLast})
+					require.Equal(t, want.Logits[(at+3)*vocab:(at+4)*vocab], r[0].Logits, "fork at %d", at)
+					a.Close()
+					a = f
+				}
+			})
+		}
+	})
+}
+
+// TestCUDAFixtures: the checkpoints of testdata, of every architecture, and the demo give the bits of the reference.
+func TestCUDAFixtures(t *testing.T) {
+	configs, err := filepath.Glob("../testdata/fixtures/*/config.json")
+	require.NoError(t, err)
+	require.NotEmpty(t, configs)
+	models := map[string]*runtime.Model{}
+	for _, config := range configs {
+		dir := filepath.Dir(config)
+		source := dir
+		if filepath.Base(dir) == "tritter" { // the same model in three files
+			source = filepath.Join(dir, "model.safetensors")
+		}
+		plan, err := convert.Open(source, convert.Options{})
+		if err != nil { // a model that was not trained to be ternary
+			plan, err = convert.Open(source, convert.Options{Rule: "absmean-row"})
+		}
+		require.NoError(t, err)
+		path := filepath.Join(t.TempDir(), "model.trit")
+		_, err = plan.Write(context.Background(), path, nil)
+		require.NoError(t, err)
+		require.NoError(t, plan.Close())
+		f, err := format.Open(path)
+		require.NoError(t, err)
+		t.Cleanup(func() { require.NoError(t, f.Close()) })
+		m, err := runtime.LoadModel(f)
+		require.NoError(t, err)
+		models[filepath.Base(dir)] = m
+	}
+	models["demo"], _ = openDemo(t)
+	emulator.Run(t, func(t *testing.T) {
+		for name, m := range models {
+			t.Run(name, func(t *testing.T) {
+				vocab := m.Config.VocabSize
+				cpu, e := engine(t, m, runtime.Options{}), gpu(t, m, runtime.Options{})
+				tokens := ids(5, vocab, 1)
+				want := forward(t, cpu, runtime.Span{Seq: cpu.NewSequence(), Tokens: tokens, Logits: runtime.PositionAll})[0].Logits
+				s := e.NewSequence()
+				got := forward(t, e, runtime.Span{Seq: s, Tokens: tokens[:3], Logits: runtime.PositionAll})[0].Logits
+				for at := 3; at < 5; at++ {
+					got = append(got, forward(t, e, runtime.Span{Seq: s, Tokens: tokens[at : at+1], Logits: runtime.PositionLast})[0].Logits...)
+				}
+				require.Equal(t, want, got)
+			})
+		}
+	})
+}
+
+// aligned are shapes that the kernels for one token are for.
+var aligned = map[string]struct {
+	shape   synth.Shape
+	storage synth.Storage
+	opt     convert.Options
+}{
+	"bitnet": {synth.Shape{Class: "BitNetForCausalLM", Hidden: 256, Layers: 2, Heads: 2, KVHeads: 1, Intermediate: 384, Vocab: 99, Context: 330, Tied: true, AttentionBias: true},
+		synth.Online, convert.Options{}},
+	"llama": {synth.Shape{Class: "LlamaForCausalLM", Hidden: 1152, Layers: 1, Heads: 4, KVHeads: 2, HeadDim: 64, Intermediate: 128, Vocab: 96, Context: 330},
+		synth.Dense, convert.Options{Rule: "absmean-row", Activations: "int8", Head: "int8"}},
+}
+
+// TestCUDADecode: the kernels for one token, as graphs and one by one, and the loop in which the device feeds itself,
+// give the bits of the reference, across pages and chunks of attention.
+func TestCUDADecode(t *testing.T) {
+	models := map[string]*runtime.Model{}
+	for name, s := range aligned {
+		f, err := format.Open(tinyFile(t, s.shape, s.storage, s.opt))
+		require.NoError(t, err)
+		t.Cleanup(func() { require.NoError(t, f.Close()) })
+		models[name], err = runtime.LoadModel(f)
+		require.NoError(t, err)
+	}
+	// Rows of the head that repeat: logits that are equal.
+	path := filepath.Join(t.TempDir(), "ties.trit")
+	shape := synth.Shape{Class: "LlamaForCausalLM", Hidden: 128, Layers: 1, Heads: 2, KVHeads: 1, Intermediate: 128, Vocab: 320, Context: 330, Tied: true}
+	require.NoError(t, synth.WriteModel(path, shape.Config(), format.BF16))
+	f, err := format.Open(path)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, f.Close()) })
+	models["ties"], err = runtime.LoadModel(f)
+	require.NoError(t, err)
+	emulator.Run(t, func(t *testing.T) {
+		for name, m := range models {
+			t.Run(name, func(t *testing.T) {
+				vocab := m.Config.VocabSize
+				cpu, e := engine(t, m, runtime.Options{}), gpu(t, m, runtime.Options{})
+				require.True(t, runtime.CanDecode(e))
+				tokens := ids(330, vocab, 1)
+				a, b := cpu.NewSequence(), e.NewSequence()
+				at := 0
+				for _, stop := range []int{1, 61, 125, 317} { // prefill up to here, then some tokens alone
+					if stop > at {
+						forward(t, cpu, runtime.Span{Seq: a, Tokens: tokens[at:stop]})
+						forward(t, e, runtime.Span{Seq: b, Tokens: tokens[at:stop]})
+					}
+					for at = stop; at < stop+5; at++ {
+						runtime.PlainLaunches(e, at%2 == 0)
+						span := runtime.Span{Tokens: tokens[at : at+1], Logits: runtime.PositionLast}
+						span.Seq = a
+						want := forward(t, cpu, span)[0].Logits
+						span.Seq = b
+						require.Equal(t, want, forward(t, e, span)[0].Logits, "position %d", at)
+					}
+				}
+
+				if name == "ties" {
+					bench, err := runtime.BenchGPU(context.Background(), e, 5, 6)
+					require.NoError(t, err)
+					require.NotEmpty(t, bench.Kernels)
+					require.Positive(t, bench.Median)
+				}
+
+				// Prompts of two sequences beside each other.
+				span := []runtime.Span{{Tokens: tokens[:70], Logits: runtime.PositionAll}, {Tokens: tokens[100:133], Logits: runtime.PositionLast}}
+				batch := func(e runtime.Engine) []runtime.Result {
+					span[0].Seq, span[1].Seq = e.NewSequence(), e.NewSequence()
+					return forward(t, e, span...)
+				}
+				require.Equal(t, batch(cpu), batch(e))
+
+				// Every way to draw, by the device and by the host.
+				for i, sampling := range []runtime.Sampling{
+					{Temperature: 1, TopP: 1, RepetitionPenalty: 1},
+					{Temperature: 0.7, TopP: 0.9, RepetitionPenalty: 1.3},
+					{Temperature: 2, TopP: 0.95, TopK: 20, RepetitionPenalty: 1},
+					{Temperature: 1.5, TopP: 1, TopK: 3, MinP: 0.02, RepetitionPenalty: 0.8},
+					{Temperature: 2, TopP: 1, MinP: 0.3, RepetitionPenalty: 1},
+					{Temperature: 0, TopP: 1, RepetitionPenalty: 1.5},
+				} {
+					sampling.Seed = 1<<40 + uint64(i)
+					request := runtime.Request{Tokens: ids(9, vocab, i), MaxNewTokens: 8, Sampling: sampling, Penalized: []int{1, 2}}
+					want, _ := generate(t, cpu, request)
+					got, _ := generate(t, e, request)
+					require.Equal(t, want, got, "%+v", sampling)
+				}
+
+				// Greedy generation, interrupted by other calls.
+				for _, length := range []int{5, 62} {
+					request := runtime.Request{Tokens: ids(length, vocab, 3), MaxNewTokens: 12, Sampling: greedy}
+					want, finish := generate(t, cpu, request)
+					require.Equal(t, runtime.FinishLength, finish[0])
+					var got []int
+					finish, err := e.Generate(context.Background(), []runtime.Request{request}, func(_, id int) bool {
+						got = append(got, id)
+						if len(got)%5 == 0 {
+							forward(t, e, runtime.Span{Seq: e.NewSequence(), Tokens: ids(len(got)/5, vocab, 4)})
+						}
+						return true
+					})
+					require.NoError(t, err)
+					require.Equal(t, runtime.FinishLength, finish[0])
+					require.Equal(t, want[0], got)
+
+					request.EOS = want[0][7:8]
+					want, finish = generate(t, cpu, request)
+					got2, finish2 := generate(t, e, request)
+					require.Equal(t, want, got2)
+					require.Equal(t, finish, finish2)
+				}
+			})
+		}
+	})
+}
+
+// TestCUDARepeats: the same calls give the same bits each time, many times on a GPU.
+func TestCUDARepeats(t *testing.T) {
+	emulator.Run(t, func(t *testing.T) {
+		s := aligned["bitnet"]
+		f, err := format.Open(tinyFile(t, s.shape, s.storage, s.opt))
+		require.NoError(t, err)
+		defer func() { require.NoError(t, f.Close()) }()
+		m, err := runtime.LoadModel(f)
+		require.NoError(t, err)
+		e := gpu(t, m, runtime.Options{})
+		times := 100
+		if e.Name() == "cuda/emulator" {
+			times = 2
+		}
+		tokens := ids(203, m.Config.VocabSize, 1)
+		var want [][]float32
+		for i := range times {
+			seq := e.NewSequence()
+			got := [][]float32{forward(t, e, runtime.Span{Seq: seq, Tokens: tokens[:200], Logits: runtime.PositionLast})[0].Logits}
+			for at := 200; at < len(tokens); at++ {
+				got = append(got, forward(t, e, runtime.Span{Seq: seq, Tokens: tokens[at : at+1], Logits: runtime.PositionLast})[0].Logits)
+			}
+			seq.Close()
+			if i == 0 {
+				want = got
+			}
+			require.Equal(t, want, got, "run %d", i)
+		}
+	})
+}
+
+// TestCUDATruncatedFile: a file that shrinks while it is copied to the device is an error.
+func TestCUDATruncatedFile(t *testing.T) {
+	emulator.Use(t)
+	s := aligned["llama"]
+	path := tinyFile(t, s.shape, s.storage, s.opt)
+	f, err := format.Open(path)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, f.Close()) }()
+	m, err := runtime.LoadModel(f)
+	require.NoError(t, err)
+	require.NoError(t, os.Truncate(path, 8192))
+	_, err = runtime.NewCUDA(m, runtime.Options{})
+	require.Error(t, err)
+	require.ErrorContains(t, err, "file")
+}
+
+// TestCUDAWrongDevice: a device that rounds wrongly is not used, with a self-test in the file.
+func TestCUDAWrongDevice(t *testing.T) {
+	emulator.Use(t)
+	m := tiny(t, "bitnet")
+	t.Setenv(emulator.WrongEnv, "1")
+	_, err := runtime.NewCUDA(m, runtime.Options{})
+	require.ErrorContains(t, err, "emulator computes wrongly: self-test on cuda/emulator: logit 0")
+	e, why, err := runtime.OpenEngine(m, runtime.Options{}, runtime.DeviceAuto)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, e.Close()) }()
+	require.Contains(t, e.Name(), "cpu/")
+	require.ErrorContains(t, why, "computes wrongly")
+}
+
+func TestCUDAErrors(t *testing.T) {
+	emulator.Run(t, func(t *testing.T) {
+		m := tiny(t, "bitnet")
+		hidden := m.Config.HiddenSize
+		e := gpu(t, m, runtime.Options{Context: 100})
+		s := e.NewSequence()
+		forward(t, e, runtime.Span{Seq: s, Tokens: ids(50, m.Config.VocabSize, 1)})
+		closed := e.NewSequence()
+		closed.Close()
+		nan := make([]float32, 2*hidden)
+		nan[hidden+3] = float32(math.NaN())
+		for _, c := range []struct {
+			spans []runtime.Span
+			want  string
+		}{
+			{[]runtime.Span{{Seq: s, Tokens: ids(51, 97, 0)}}, "50 positions and 51 more do not fit in a context of 100"},
+			{[]runtime.Span{{Seq: s, Tokens: []int{1, 97}}}, "token 1 is id 97, want 0 to 96"},
+			{[]runtime.Span{{Seq: s, Tokens: []int{1}}, {Seq: s, Tokens: []int{1}}}, "two spans"},
+			{[]runtime.Span{{Seq: s}}, "at least one token"},
+			{[]runtime.Span{{Seq: s, Embeddings: nan}}, "layer 0: NormQuant: a value is NaN"},
+			{[]runtime.Span{{Seq: s, Embeddings: nan[hidden:]}}, "layer 0: NormQuant: a value is NaN"},
+			{[]runtime.Span{{Seq: closed, Tokens: []int{1}}}, "closed"},
+			{[]runtime.Span{{Seq: engine(t, m, runtime.Options{}).NewSequence(), Tokens: []int{1}}}, "another engine"},
+		} {
+			_, err := e.Forward(context.Background(), c.spans)
+			require.ErrorContains(t, err, c.want)
+			require.Equal(t, 50, s.Len())
+		}
+		_, err := runtime.NewCUDA(m, runtime.Options{Context: 301})
+		require.ErrorContains(t, err, "context is 301, want 1 to 300")
+		_, err = runtime.NewCUDA(m, runtime.Options{KV: kernels.KVInt8, Window: 64})
+		require.ErrorContains(t, err, "a cache of int8 with a window of 64: CUDA devices have the format f32 without a window")
+	})
+}
+
+// TestCUDAOutOfMemory: a model that does not fit is refused before anything is allocated, and a cache that does not
+// grow any more is an error after which the engine still works.
+func TestCUDAOutOfMemory(t *testing.T) {
+	emulator.Use(t)
+	m := tiny(t, "bitnet")
+	const capacity = 81 << 20 // little more than the staging buffers
+	t.Setenv(emulator.MemoryEnv, strconv.Itoa(capacity))
+	_, err := runtime.NewCUDA(m, runtime.Options{})
+	var full *cuda.MemoryError
+	require.ErrorAs(t, err, &full)
+	require.Greater(t, full.Need, full.Free)
+	require.ErrorContains(t, err, "MB free; close other programs that use it, lower --context, or use --device cpu")
+
+	t.Setenv(emulator.MemoryEnv, strconv.FormatInt(capacity-full.Free+full.Need+500<<10, 10))
+	e := gpu(t, m, runtime.Options{})
+	tokens := ids(200, m.Config.VocabSize, 1)
+	var sequences []runtime.Sequence
+	for err = nil; err == nil; {
+		s := e.NewSequence()
+		_, err = e.Forward(context.Background(), []runtime.Span{{Seq: s, Tokens: tokens}})
+		sequences = append(sequences, s)
+		require.Less(t, len(sequences), 1000)
+	}
+	require.ErrorIs(t, err, driver.ErrOutOfMemory)
+	require.ErrorContains(t, err, "positions of key-value cache")
+	require.Zero(t, sequences[len(sequences)-1].Len())
+	want := forward(t, e, runtime.Span{Seq: sequences[0], Tokens: tokens[:1], Logits: runtime.PositionLast})
+	require.Len(t, want[0].Logits, m.Config.VocabSize)
+}

@@ -1,0 +1,7 @@
+package runtime
+
+// PlainLaunches makes a CUDA engine launch kernel by kernel where it would launch a graph.
+func PlainLaunches(e Engine, plain bool) { e.(*cudaEngine).engine.PlainLaunches(plain) }
+
+// CanDecode reports whether a CUDA engine has its short path for one token.
+func CanDecode(e Engine) bool { return e.(*cudaEngine).engine.CanDecode() }
