@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/tritter-ai/tritter/format"
 	"github.com/tritter-ai/tritter/kernels/cpu"
@@ -133,9 +134,10 @@ func (v *verifier) run(name string, check func() (string, error)) error {
 		detail, err = check()
 		return err
 	})
+	ended := false
 	if fe, ok := errors.AsType[*format.FormatError](err); ok { // the file shrank, or is wrong in a way that ends the check
 		v.find(name, fe)
-		err = nil
+		ended, err = true, nil
 	}
 	c := Check{Name: name, Status: Passed, Detail: detail, Seconds: time.Since(begun).Seconds()}
 	switch {
@@ -143,7 +145,7 @@ func (v *verifier) run(name string, check func() (string, error)) error {
 		c.Status, err = Skipped, nil
 	case err != nil:
 		return err
-	case len(v.report.Findings) > before:
+	case ended || len(v.report.Findings) > before:
 		c.Status = Failed
 	}
 	v.report.Checks = append(v.report.Checks, c)
@@ -159,6 +161,11 @@ func (v *verifier) find(check string, err error) {
 		return
 	}
 	f := Finding{Check: check, Class: string(format.ClassOf(err)), Message: err.Error()}
+	for _, before := range v.report.Findings {
+		if before.Class == f.Class && before.Message == f.Message {
+			return // a checksum that another check needed as well
+		}
+	}
 	if p, ok := errors.AsType[format.Problem](err); ok {
 		f.Tensor, f.Section, f.Offset = p.Tensor, p.Section, p.Err.Offset
 	} else if fe, ok := errors.AsType[*format.FormatError](err); ok {
@@ -232,6 +239,9 @@ func (v *verifier) checkTokenizer() (string, error) {
 	if v.config == nil {
 		return "no config to hold it to", errSkipped
 	}
+	if err := v.checkTemplate(); err != nil {
+		return "", err
+	}
 	t, err := runtime.ReadTokenizer(v.file, v.config.VocabSize)
 	switch {
 	case errors.Is(err, runtime.ErrNoTokenizer):
@@ -240,6 +250,8 @@ func (v *verifier) checkTokenizer() (string, error) {
 			return "", nil
 		}
 		return "the file holds no tokenizer", errSkipped
+	case format.ClassOf(err) != "":
+		return "", err
 	case err != nil:
 		return "", &format.FormatError{Class: format.ClassTokenizer, Field: "section tokenizer", Got: err.Error(), Want: "a tokenizer.json that can be used"}
 	}
@@ -260,6 +272,33 @@ func (v *verifier) checkTokenizer() (string, error) {
 		}
 	}
 	return fmt.Sprintf("%d ids, %d samples", t.VocabSize(), len(v.selfTest.Texts)), nil
+}
+
+// checkTemplate holds the template of a conversation to its encoding.
+func (v *verifier) checkTemplate() error {
+	text, err := v.file.Section(format.SectionChat)
+	if err != nil {
+		if errors.Is(err, format.ErrNoSection) {
+			return nil
+		}
+		return err
+	}
+	if at := invalidUTF8(text); at >= 0 {
+		v.find("tokenizer", &format.FormatError{Class: format.ClassTokenizer, Field: "section " + format.SectionChat, Got: fmt.Sprintf("the byte 0x%02x at %d of the section", text[at], at), Want: "UTF-8"})
+	}
+	return nil
+}
+
+// invalidUTF8 returns the place of the first byte that is not UTF-8, or -1.
+func invalidUTF8(text []byte) int {
+	for at := 0; at < len(text); {
+		r, n := utf8.DecodeRune(text[at:])
+		if r == utf8.RuneError && n == 1 {
+			return at
+		}
+		at += n
+	}
+	return -1
 }
 
 func roundTrip(t *tokenizer.Tokenizer, text string) (string, error) {
