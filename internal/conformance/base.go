@@ -12,7 +12,7 @@ type shape struct {
 
 	encoding, rule, granularity uint16 // of the projections
 	group                       int
-	table, vector               uint16                          // encodings of embedding and norms
+	table, vector               uint16  // encodings of embedding and norms
 	head                        *tensor // nil: tied
 
 	norm   string // kind of norm
