@@ -1,0 +1,19 @@
+package main
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// TestMutants is a small run of what `go run ./internal/mutate` does at length.
+func TestMutants(t *testing.T) {
+	var out strings.Builder
+	wrong, err := run(&out, 4000, 42, "")
+	require.NoError(t, err)
+	require.Zero(t, wrong, out.String())
+	for _, m := range mutations {
+		require.Contains(t, out.String(), m.name)
+	}
+}
