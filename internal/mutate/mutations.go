@@ -98,7 +98,9 @@ var mutations = []mutation{
 	}},
 	{"swap two records", func(r *rand.Rand, b []byte) []byte {
 		n := int(binary.LittleEndian.Uint32(b[32:]))
-		at := func() []byte { return b[format.PreludeSize+format.TensorRecordSize*r.IntN(n):][:format.TensorRecordSize] }
+		at := func() []byte {
+			return b[format.PreludeSize+format.TensorRecordSize*r.IntN(n):][:format.TensorRecordSize]
+		}
 		one, two := at(), at()
 		kept := bytes.Clone(one)
 		copy(one, two)
@@ -128,8 +130,8 @@ var mutations = []mutation{
 // has most of its rules and a large one has none of its bytes.
 func place(r *rand.Rand, b []byte) int {
 	n := len(b)
-	if r.IntN(2) == 0 {
-		n = min(n, int(binary.LittleEndian.Uint64(b[24:])))
+	if header := binary.LittleEndian.Uint64(b[24:]); r.IntN(2) == 0 && header > 0 && header < uint64(n) {
+		n = int(header)
 	}
 	return r.IntN(n)
 }
