@@ -26,7 +26,7 @@ type Sink interface {
 // sourceSums are what is known of a source tensor after it has been read.
 type sourceSums struct {
 	source, scale [32]byte
-	err2, norm2   float64 // squared error of quantization and squared norm of the weights
+	rounding      Rounding
 	strange       int     // rows of TQ1_0 with bytes that no quantizer writes
 }
 
@@ -47,12 +47,22 @@ type deriver struct {
 	packed []byte
 }
 
+// Rounding is what quantizing a tensor lost, summed over its weights: the squared
+// error |w - trit x scale|^2 and the squared norm |w|^2.
+type Rounding struct{ Err2, Norm2 float64 }
+
+// Relative returns the relative error |w - trit x scale| / |w|, and whether there
+// is one: not for tensors whose values were kept.
+func (r Rounding) Relative() (float64, bool) {
+	return math.Sqrt(r.Err2 / r.Norm2), r.Norm2 > 0
+}
+
 // Derive writes the payload and the scales of target i, computed from the source,
 // to sink. It is safe for concurrent use.
-func (p *Plan) Derive(ctx context.Context, i int, sink Sink) error {
-	d := &deriver{ctx: ctx, progress: func(int64) {}}
-	_, err := d.derive(&p.Targets[i], sink)
-	return err
+func (p *Plan) Derive(ctx context.Context, i int, sink Sink) (Rounding, error) {
+	d := &deriver{ctx: ctx, progress: func(int64) {}, measure: true}
+	sums, err := d.derive(&p.Targets[i], sink)
+	return sums.rounding, err
 }
 
 func (d *deriver) derive(t *Target, sink Sink) (sums sourceSums, err error) {
@@ -181,7 +191,7 @@ func (d *deriver) absMean(t *Target, sink Sink) (sums sourceSums, err error) {
 				quantize.Trits(out, part, scale)
 				if d.measure {
 					e, n := quantize.RelativeError(part, out, scale)
-					sums.err2, sums.norm2 = sums.err2+e, sums.norm2+n
+					sums.rounding.Err2, sums.rounding.Norm2 = sums.rounding.Err2+e, sums.rounding.Norm2+n
 				}
 			}
 		})

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"math"
 	goruntime "runtime"
 	"slices"
 	"sync"
@@ -59,9 +58,10 @@ func (p *Plan) report(infos []format.TensorInfo, sums []sourceSums) *Report {
 	for i, t := range p.Targets {
 		tr := TensorReport{Name: t.Spec.Name, Shape: t.Spec.Dims, Source: t.Source.Name, DType: string(t.Source.DType),
 			Encoding: t.Spec.Encoding.String(), Rule: t.Rule, Bytes: infos[i].Length + infos[i].ScaleLength}
-		if sums != nil && sums[i].norm2 > 0 {
-			e := math.Sqrt(sums[i].err2 / sums[i].norm2)
-			tr.Error = &e
+		if sums != nil {
+			if e, ok := sums[i].rounding.Relative(); ok {
+				tr.Error = &e
+			}
 		}
 		r.Tensors = append(r.Tensors, tr)
 		if sums != nil && sums[i].strange > 0 {

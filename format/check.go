@@ -220,24 +220,31 @@ func (c *checker) checksum(ctx context.Context, t *TensorInfo, what string, off,
 	return nil
 }
 
-// cause looks for what an interrupted transfer leaves: zeros at the end.
+// cause looks for what an interrupted transfer leaves: a hole of zeros.
 func (c *checker) cause(ctx context.Context, off, n int64) (string, error) {
-	zeros := int64(0)
+	var longest, end, run, pos int64 // end is where the longest run ends
 	rest := checker{f: c.f}
 	err := rest.each(ctx, off, n, func(b []byte) {
-		i := len(b)
-		for i > 0 && b[i-1] == 0 {
-			i--
+		for i, v := range b {
+			if v != 0 {
+				run = 0
+				continue
+			}
+			if run++; run > longest {
+				longest, end = run, pos+int64(i)+1
+			}
 		}
-		if i > 0 {
-			zeros = 0
-		}
-		zeros += int64(len(b) - i)
+		pos += int64(len(b))
 	})
-	if zeros < 4096 {
+	switch {
+	case longest == n:
+		return fmt.Sprintf("all of its %d bytes are zeros: an interrupted download?", n), err
+	case longest < 1024 && longest < n/2:
 		return "the file was damaged; fetch it again", err
+	case end == n:
+		return fmt.Sprintf("its last %d bytes are zeros: an interrupted download?", longest), err
 	}
-	return fmt.Sprintf("its last %d bytes are zeros: an interrupted download?", zeros), err
+	return fmt.Sprintf("%d bytes from offset %d on are zeros: an interrupted download?", longest, off+end-longest), err
 }
 
 func (c *checker) sections(ctx context.Context) error {

@@ -5,9 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	goruntime "runtime"
 	"slices"
-	"sync"
 
 	"github.com/tritter-ai/tritter/convert"
 	"github.com/tritter-ai/tritter/format"
@@ -105,7 +103,7 @@ func (v *verifier) compareSourceHashes(plan *convert.Plan, p *model.Provenance) 
 	for _, t := range p.Tensors {
 		src, ok := plan.SourceTensor(t.Name)
 		if !ok {
-			v.findTensor("source", t.Target, 0, "the checkpoint has no tensor %s, from which %s was made", t.Name, t.Target)
+			v.findTensor("source", t.Target, 0, "no such tensor", t.Name, "another checkpoint?", "the checkpoint has no tensor %s, from which %s was made", t.Name, t.Target)
 			continue
 		}
 		if _, done := sums[t.Name]; !done {
@@ -116,7 +114,7 @@ func (v *verifier) compareSourceHashes(plan *convert.Plan, p *model.Provenance) 
 			sums[t.Name] = hex.EncodeToString(sum[:])
 		}
 		if got := sums[t.Name]; got != t.SHA256 {
-			v.findTensor("source", t.Target, 0, "source tensor %s has SHA-256 %s, the file was made from %s: this is another checkpoint", t.Name, got, t.SHA256)
+			v.findTensor("source", t.Target, 0, got, t.SHA256, "another checkpoint", "source tensor %s has SHA-256 %s, the file was made from %s: this is another checkpoint", t.Name, got, t.SHA256)
 		}
 	}
 	return nil
@@ -129,12 +127,14 @@ func (v *verifier) sourceJobs(plan *convert.Plan) (jobs []int) {
 		spec := &plan.Targets[i].Spec
 		t, ok := v.file.Tensor(spec.Name)
 		if !ok {
-			v.findTensor("source", spec.Name, 0, "the source gives a tensor %s, which the file does not have", spec.Name)
+			v.findTensor("source", spec.Name, 0, "no such tensor", spec.Name, "", "the source gives a tensor %s, which the file does not have", spec.Name)
 			continue
 		}
 		info := t.Info()
 		if info.Encoding != spec.Encoding || info.Rule != spec.Rule || info.Granularity != spec.Granularity || info.Group != spec.Group || !slices.Equal(info.Dims, spec.Dims) {
-			v.findTensor("source", spec.Name, info.Offset, "tensor is %s %s %s %v, the source gives %s %s %s %v", info.Encoding, info.Rule, info.Granularity, info.Dims, spec.Encoding, spec.Rule, spec.Granularity, spec.Dims)
+			got := fmt.Sprintf("%s %s %s %v", info.Encoding, info.Rule, info.Granularity, info.Dims)
+			want := fmt.Sprintf("%s %s %s %v", spec.Encoding, spec.Rule, spec.Granularity, spec.Dims)
+			v.findTensor("source", spec.Name, info.Offset, got, want, "", "tensor is %s, the source gives %s", got, want)
 			continue
 		}
 		jobs = append(jobs, i)
@@ -143,46 +143,42 @@ func (v *verifier) sourceJobs(plan *convert.Plan) (jobs []int) {
 }
 
 func (v *verifier) compareTensors(plan *convert.Plan, jobs []int) error {
-	workers := v.opt.Workers
-	if workers < 1 {
-		workers = goruntime.GOMAXPROCS(0)
-	}
 	sinks, errs := make([]*comparer, len(jobs)), make([]error, len(jobs))
 	var total, done int64
 	for n, i := range jobs {
 		t, _ := v.file.Tensor(plan.Targets[i].Spec.Name)
-		sinks[n] = &comparer{tensor: t, at: -1}
+		sinks[n] = &comparer{tensor: t, at: -1, scale: -1}
 		total += t.Info().Length
 	}
-	next := make(chan int)
-	var wg sync.WaitGroup
-	var mu sync.Mutex
-	for range min(workers, len(jobs)) {
-		wg.Go(func() {
-			for n := range next {
-				errs[n] = format.Guard(func() error { return plan.Derive(v.ctx, jobs[n], sinks[n]) })
-				mu.Lock()
-				done += sinks[n].tensor.Info().Length
-				v.progress("source", done, total)
-				mu.Unlock()
-			}
+	v.each(len(jobs), func(n int) {
+		errs[n] = format.Guard(func() (err error) {
+			sinks[n].rounding, err = plan.Derive(v.ctx, jobs[n], sinks[n])
+			return err
 		})
-	}
-	for n := range jobs {
-		next <- n
-	}
-	close(next)
-	wg.Wait()
+	}, func(n int) {
+		done += sinks[n].tensor.Info().Length
+		v.progress("source", done, total)
+	})
+	rounding := map[string]float64{}
 	for n, s := range sinks {
 		if errs[n] != nil {
 			return errs[n]
 		}
 		if s.at >= 0 {
 			info := s.tensor.Info()
-			v.findTensor("source", info.Name, s.at, "offset %d: the byte is 0x%02x, the source gives 0x%02x; %d bytes of the tensor differ", s.at, s.got, s.want, s.count)
+			v.findTensor("source", info.Name, s.at, fmt.Sprintf("0x%02x", s.got), fmt.Sprintf("0x%02x", s.want), "", "offset %d: the byte is 0x%02x, the source gives 0x%02x; %d bytes of the tensor differ", s.at, s.got, s.want, s.count)
 		}
-		if s.scale != "" {
-			v.findTensor("source", s.tensor.Info().Name, s.tensor.Info().ScaleOffset, "%s", s.scale)
+		if s.scale >= 0 {
+			got, want := fmt.Sprint(s.gotScale), fmt.Sprint(s.wantScale)
+			v.findTensor("source", s.tensor.Info().Name, s.tensor.Info().ScaleOffset+4*int64(s.scale), got, want, "", "scale %d is %s, the source gives %s", s.scale, got, want)
+		}
+		if r, ok := s.rounding.Relative(); ok {
+			rounding[s.tensor.Info().Name] = r
+		}
+	}
+	for i := range v.report.Tensors {
+		if r, ok := rounding[v.report.Tensors[i].Name]; ok {
+			v.report.Tensors[i].Error = &QuantError{Relative: r}
 		}
 	}
 	return nil
@@ -196,7 +192,10 @@ type comparer struct {
 	at        int64 // offset in the file of the first byte that differs, -1 when none does
 	got, want byte
 	count     int64
-	scale     string // the first scale that differs
+	rounding  convert.Rounding
+
+	scale               int // the first scale that differs, -1 when none does
+	gotScale, wantScale float32
 }
 
 func (c *comparer) Write(p []byte) (int, error) {
@@ -227,7 +226,7 @@ func (c *comparer) SetScales(want []float32) error {
 	}
 	for i := range want {
 		if i >= len(got) || math.Float32bits(got[i]) != math.Float32bits(want[i]) {
-			c.scale = fmt.Sprintf("scale %d is %v, the source gives %v", i, got[min(i, len(got)-1)], want[i])
+			c.scale, c.gotScale, c.wantScale = i, got[min(i, len(got)-1)], want[i]
 			return nil
 		}
 	}

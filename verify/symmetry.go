@@ -2,9 +2,6 @@ package verify
 
 import (
 	"fmt"
-	"math/bits"
-
-	"encoding/binary"
 
 	"github.com/tritter-ai/tritter/format"
 	"github.com/tritter-ai/tritter/quantize"
@@ -78,7 +75,8 @@ func (v *verifier) symmetric(info *format.TensorInfo) error {
 		check(0, total, int64(rows)*int64(cols))
 	}
 	if asymmetric > 0 {
-		v.findTensor("symmetry", info.Name, info.ScaleOffset+4*int64(first), "scale %d is %v, which the absmean rule cannot have given: quantizing the dequantized weights gives other trits (%d of %d scales); want a scale of at least %v",
+		v.findTensor("symmetry", info.Name, info.ScaleOffset+4*int64(first), fmt.Sprint(scales[first]), fmt.Sprintf("a scale of at least %v that quantizes to itself", quantize.MinScale), "the scale was changed after quantization, or inverted",
+			"scale %d is %v, which the absmean rule cannot have given: quantizing the dequantized weights gives other trits (%d of %d scales); want a scale of at least %v",
 			first, scales[first], asymmetric, len(scales), quantize.MinScale)
 	}
 	return nil
@@ -99,18 +97,6 @@ func Symmetric(scale float32, nonzero, n int64) bool {
 	return trit[0] == 1
 }
 
-// nonzero3 counts the digits of a base-3 byte that are not zero.
-var nonzero3 = func() (count [256]uint8) {
-	for b := range 243 {
-		for v := b; v > 0; v /= 3 {
-			if v%3 != 0 {
-				count[b]++
-			}
-		}
-	}
-	return count
-}()
-
 // countNonzero counts the trits of one row, columns lo to hi, that are not zero.
 // lo is a multiple of a tile's columns, and hi is another or the end of the row:
 // the padding after that is zero.
@@ -123,16 +109,8 @@ func countNonzero(data []byte, e format.Encoding, row, lo, hi, cols int) (n int6
 	run := size / quantize.TileRows
 	for tile := lo / quantize.TileCols; tile < quantize.Tiles(hi); tile++ {
 		at := (row/quantize.TileRows*tiles+tile)*size + row%quantize.TileRows*run
-		part := data[at : at+run]
-		if e == format.Trit3 {
-			for _, b := range part {
-				n += int64(nonzero3[b])
-			}
-			continue
-		}
-		for ; len(part) >= 8; part = part[8:] { // the low bit of a 2-bit code is set in +1 and -1
-			n += int64(bits.OnesCount64(binary.LittleEndian.Uint64(part) & 0x5555555555555555))
-		}
+		plus, minus := countRun(data[at:at+run], e)
+		n += plus + minus
 	}
 	return n
 }

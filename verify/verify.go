@@ -10,6 +10,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -21,53 +23,6 @@ import (
 	"github.com/tritter-ai/tritter/tokenizer"
 )
 
-// Options select the checks beyond those of the file itself.
-type Options struct {
-	Run     bool   // compute the self-test on every engine of this machine
-	Source  string // a checkpoint: derive every trit and scale from it again
-	Workers int    // 0 is GOMAXPROCS
-}
-
-// Report is the outcome of all checks.
-type Report struct {
-	Path     string    `json:"path"`
-	Size     int64     `json:"size"`
-	SHA256   string    `json:"header_sha256,omitempty"` // names the whole content
-	Checks   []Check   `json:"checks"`
-	Findings []Finding `json:"findings"`
-}
-
-// OK reports whether nothing was found.
-func (r *Report) OK() bool { return len(r.Findings) == 0 }
-
-// Check is one check that was done, or why it was not.
-type Check struct {
-	Name    string  `json:"name"`
-	Status  Status  `json:"status"`
-	Detail  string  `json:"detail"` // what was looked at, or why not
-	Seconds float64 `json:"seconds"`
-}
-
-// Status is the outcome of a check.
-type Status string
-
-// The outcomes.
-const (
-	Passed  Status = "passed"
-	Failed  Status = "failed"
-	Skipped Status = "skipped"
-)
-
-// Finding is something wrong with the file.
-type Finding struct {
-	Check   string `json:"check"`
-	Class   string `json:"class,omitempty"` // a format.Class, where it has one
-	Tensor  string `json:"tensor,omitempty"`
-	Section string `json:"section,omitempty"`
-	Offset  int64  `json:"offset"` // in the file; 0 where no byte is to blame
-	Message string `json:"message"`
-}
-
 // Progress is told which check runs and how many of its total bytes are done.
 type Progress func(check string, done, total int64)
 
@@ -78,6 +33,7 @@ type verifier struct {
 	progress Progress
 	file     *format.File
 	report   *Report
+	found    map[string]bool // messages of findings
 
 	config    *model.Config // nil when it could not be read
 	manifest  bool          // the directory fits the config
@@ -90,11 +46,23 @@ type verifier struct {
 // file cannot be read, its version is not supported, the source cannot be opened,
 // or ctx ended.
 func File(ctx context.Context, path string, opt Options, progress Progress) (*Report, error) {
+	v := newVerifier(ctx, path, opt, progress)
+	return v.report, v.all(func() (*format.File, error) { return format.Open(path) })
+}
+
+// Reader is File for size bytes behind r, which must allow calls from many
+// goroutines at once. name is what the report calls it. Tensors are read into
+// memory one at a time for each worker.
+func Reader(ctx context.Context, name string, r io.ReaderAt, size int64, opt Options, progress Progress) (*Report, error) {
+	v := newVerifier(ctx, name, opt, progress)
+	return v.report, v.all(func() (*format.File, error) { return format.OpenReaderAt(r, size) })
+}
+
+func newVerifier(ctx context.Context, path string, opt Options, progress Progress) *verifier {
 	if progress == nil {
 		progress = func(string, int64, int64) {}
 	}
-	v := &verifier{ctx: ctx, opt: opt, progress: progress, report: &Report{Path: path, Checks: []Check{}, Findings: []Finding{}}}
-	return v.report, v.all(func() (*format.File, error) { return format.Open(path) })
+	return &verifier{ctx: ctx, opt: opt, progress: progress, report: &Report{Path: path, Checks: []Check{}, Findings: []Finding{}}, found: map[string]bool{}}
 }
 
 func (v *verifier) all(open func() (*format.File, error)) error {
@@ -104,24 +72,49 @@ func (v *verifier) all(open func() (*format.File, error)) error {
 	}
 	defer f.Close()
 	v.file = f
-	checks := []struct {
-		name string
-		run  func() (detail string, err error)
-	}{
+	for _, c := range v.checks() {
+		if err := v.run(c.name, c.run); err != nil {
+			return fmt.Errorf("%s: %w", c.name, err)
+		}
+	}
+	v.report.Card = v.card()
+	return nil
+}
+
+// step is a check of a file whose header is in order.
+type step struct {
+	name string
+	run  func() (detail string, err error)
+}
+
+// checks returns those that the options select, and those that say why they were
+// not done.
+func (v *verifier) checks() []step {
+	steps := []step{
+		{"signature", v.checkSignature},
 		{"payload", v.checkPayload},
 		{"config", v.checkConfig},
 		{"tokenizer", v.checkTokenizer},
 		{"symmetry", v.checkSymmetry},
 		{"provenance", v.checkProvenance},
+		{"tensors", v.measureTensors},
 		{"self-test", v.checkSelfTest},
 		{"source", v.checkSource},
+		{"compare", v.checkCompare},
 	}
-	for _, c := range checks {
-		if err := v.run(c.name, c.run); err != nil {
-			return fmt.Errorf("%s: %w", c.name, err)
+	return slices.DeleteFunc(steps, func(s step) bool {
+		switch s.name {
+		case "payload", "symmetry":
+			return v.opt.Quick
+		case "tensors":
+			return !v.opt.Tensors
+		case "compare":
+			return v.opt.Compare == ""
+		case "signature":
+			return v.opt.Unsigned || v.opt.AllowedSigners == "" && !v.signed()
 		}
-	}
-	return nil
+		return false
+	})
 }
 
 // errSkipped says that a check does not apply; its detail says why.
@@ -161,21 +154,21 @@ func (v *verifier) find(check string, err error) {
 		return
 	}
 	f := Finding{Check: check, Class: string(format.ClassOf(err)), Message: err.Error()}
-	for _, before := range v.report.Findings {
-		if before.Class == f.Class && before.Message == f.Message {
-			return // a checksum that another check needed as well
-		}
+	if v.found[f.Message] {
+		return // a checksum that another check needed as well
+	}
+	v.found[f.Message] = true
+	if fe, ok := errors.AsType[*format.FormatError](err); ok {
+		f.Offset, f.Actual, f.Expected, f.Cause = fe.Offset, fe.Got, fe.Want, fe.Hint
 	}
 	if p, ok := errors.AsType[format.Problem](err); ok {
-		f.Tensor, f.Section, f.Offset = p.Tensor, p.Section, p.Err.Offset
-	} else if fe, ok := errors.AsType[*format.FormatError](err); ok {
-		f.Offset = fe.Offset
+		f.Tensor, f.Section = p.Tensor, p.Section
 	}
 	v.report.Findings = append(v.report.Findings, f)
 }
 
-func (v *verifier) findTensor(check, tensor string, offset int64, message string, args ...any) {
-	v.report.Findings = append(v.report.Findings, Finding{Check: check, Tensor: tensor, Offset: offset, Message: fmt.Sprintf(message, args...)})
+func (v *verifier) findTensor(check, tensor string, offset int64, actual, expected, cause, message string, args ...any) {
+	v.report.Findings = append(v.report.Findings, Finding{Check: check, Tensor: tensor, Offset: offset, Actual: actual, Expected: expected, Cause: cause, Message: fmt.Sprintf(message, args...)})
 }
 
 // open checks the header. A file that is wrong gives a finding and no file.
