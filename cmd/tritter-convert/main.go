@@ -3,7 +3,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"os"
@@ -42,6 +41,8 @@ type command struct {
 	NoTokenizer bool              `help:"Store no tokenizer."`
 	NoSelfTest  bool              `help:"Store no self-test (it costs 8 tokens of the reference engine)."`
 	Workers     int               `help:"Goroutines (default: all cores). Does not change the result." placeholder:"N"`
+
+	cli.Common
 }
 
 func main() { cli.Main("tritter-convert", description, &command{}, os.Args[1:]) }
@@ -53,6 +54,9 @@ func (c *command) Run(ctx context.Context) error {
 	}
 	opt := convert.Options{Rule: c.Rule, Scale: c.Scale, I2SLayout: c.I2SLayout, Activations: c.Activations, Generation: c.Generation, Tokenizer: c.Tokenizer, Encoding: c.Encoding, Head: c.Head,
 		NoTokenizer: c.NoTokenizer, NoSelfTest: c.NoSelfTest, Workers: c.Workers}
+	if err := opt.Validate(); err != nil {
+		return &cli.Exit{Code: cli.ExitUsage, Err: err}
+	}
 	plan, err := convert.Open(c.Source, opt)
 	if err != nil {
 		return err
@@ -141,9 +145,7 @@ func (c *command) mayReplace(path, magic string) error {
 
 func (c *command) print(r *convert.Report) error {
 	if c.JSON {
-		e := json.NewEncoder(os.Stdout)
-		e.SetIndent("", "  ")
-		return e.Encode(r)
+		return cli.PrintJSON(r, "  ")
 	}
 	if !c.Quiet {
 		for _, w := range r.Warnings {

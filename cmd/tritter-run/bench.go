@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	goruntime "runtime"
@@ -90,7 +91,7 @@ func (c *benchCommand) Run(ctx context.Context) error {
 		r.Results = append(r.Results, result)
 	}
 	if c.JSON {
-		return printJSON(r)
+		return cli.PrintJSON(r, "")
 	}
 	return r.print(tests)
 }
@@ -110,15 +111,17 @@ func (c *benchCommand) synthetic(dir string) (string, error) {
 }
 
 func (r *benchReport) print(tests []runtime.BenchTest) error {
-	fmt.Printf("%s; engine %s, %d threads; memory %.1f GB/s; %s a decoded token\n", r.Model, r.Engine, r.Threads, r.Bandwidth/1e9, cli.Bytes(r.Bytes))
-	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(w, "TEST\tMEDIAN tok/s\tBEST tok/s\tSHARE OF MEMORY SPEED\t")
-	for i, x := range r.Results {
-		share := ""
-		if tests[i].Decode {
-			share = fmt.Sprintf("%.0f %%", 100*x.Median*float64(r.Bytes)/r.Bandwidth)
+	return cli.Print(func(out io.Writer) {
+		fmt.Fprintf(out, "%s; engine %s, %d threads; memory %.1f GB/s; %s a decoded token\n", r.Model, r.Engine, r.Threads, r.Bandwidth/1e9, cli.Bytes(r.Bytes))
+		w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
+		fmt.Fprintln(w, "TEST\tMEDIAN tok/s\tBEST tok/s\tSHARE OF MEMORY SPEED\t")
+		for i, x := range r.Results {
+			share := ""
+			if tests[i].Decode {
+				share = fmt.Sprintf("%.0f %%", 100*x.Median*float64(r.Bytes)/r.Bandwidth)
+			}
+			fmt.Fprintf(w, "%s\t%.1f\t%.1f\t%s\t\n", x.Test, x.Median, x.Best, share)
 		}
-		fmt.Fprintf(w, "%s\t%.1f\t%.1f\t%s\t\n", x.Test, x.Median, x.Best, share)
-	}
-	return w.Flush()
+		w.Flush() // out keeps its error
+	})
 }

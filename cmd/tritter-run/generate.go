@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 
 	"github.com/tritter-ai/tritter/internal/cli"
 	"github.com/tritter-ai/tritter/runtime"
@@ -32,6 +33,9 @@ type generateCommand struct {
 
 // Run generates.
 func (c *generateCommand) Run(ctx context.Context) error {
+	if slices.Contains(c.Stop, "") {
+		return cli.Usage("--stop is empty, want a text to end before")
+	}
 	prompt, err := text(c.Prompt, "a prompt")
 	if err != nil {
 		return err

@@ -62,7 +62,7 @@ func (c *infoCommand) Run(ctx context.Context) error {
 		i.Path = "(embedded)"
 	}
 	if c.JSON {
-		return printJSON(i)
+		return cli.PrintJSON(i, "")
 	}
 	return i.print()
 }

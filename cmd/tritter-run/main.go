@@ -27,6 +27,8 @@ type grammar struct {
 	Embed      embedCommand      `cmd:"" help:"Print hidden states of a text as JSON."`
 	Bench      benchCommand      `cmd:"" help:"Measure prefill and decode."`
 	Info       infoCommand       `cmd:"" help:"Describe a model: config, tensors, sizes."`
+
+	cli.Common
 }
 
 func main() { cli.Main("tritter-run", description, &grammar{}, separate(os.Args[1:])) }

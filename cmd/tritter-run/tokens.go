@@ -1,9 +1,7 @@
 package main
 
 import (
-	"bufio"
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"os"
@@ -39,15 +37,16 @@ func (c *tokenizeCommand) Run(ctx context.Context) error {
 		tokens[i], _ = t.Token(id)
 	}
 	if c.JSON {
-		return printJSON(struct {
+		return cli.PrintJSON(struct {
 			IDs    []int    `json:"ids"`
 			Tokens []string `json:"tokens"`
-		}{append([]int{}, ids...), tokens})
+		}{append([]int{}, ids...), tokens}, "")
 	}
-	for i, id := range ids {
-		fmt.Printf("%d\t%q\n", id, tokens[i])
-	}
-	return nil
+	return cli.Print(func(w io.Writer) {
+		for i, id := range ids {
+			fmt.Fprintf(w, "%d\t%q\n", id, tokens[i])
+		}
+	})
 }
 
 type detokenizeCommand struct {
@@ -60,6 +59,9 @@ type detokenizeCommand struct {
 // Run detokenizes. The text is printed as it is, without a newline of its own
 // unless a person looks at it.
 func (c *detokenizeCommand) Run(ctx context.Context) error {
+	if len(c.IDs) == 0 {
+		return cli.Usage("--ids is empty, want ids separated by commas")
+	}
 	m, err := c.open(ctx)
 	if err != nil {
 		return err
@@ -73,9 +75,9 @@ func (c *detokenizeCommand) Run(ctx context.Context) error {
 		return err
 	}
 	if c.JSON {
-		return printJSON(struct {
+		return cli.PrintJSON(struct {
 			Text string `json:"text"`
-		}{s})
+		}{s}, "")
 	}
 	_, err = io.WriteString(os.Stdout, s)
 	if cli.IsTerminal(os.Stdout) {
@@ -93,6 +95,9 @@ type logitsCommand struct {
 
 // Run prints logits with the shortest digits that give the same float32 again.
 func (c *logitsCommand) Run(ctx context.Context) error {
+	if len(c.IDs) == 0 {
+		return cli.Usage("--ids is empty, want ids separated by commas")
+	}
 	m, err := c.modelFlags.open(ctx)
 	if err != nil {
 		return err
@@ -112,10 +117,10 @@ func (c *logitsCommand) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return printJSON(struct {
+	return cli.PrintJSON(struct {
 		IDs    []int       `json:"ids"`
 		Logits [][]float32 `json:"logits"`
-	}{c.IDs, matrix(results[0].Logits, m.Config.VocabSize)})
+	}{c.IDs, matrix(results[0].Logits, m.Config.VocabSize)}, "")
 }
 
 // matrix cuts values into rows.
@@ -124,15 +129,4 @@ func matrix(values []float32, width int) (rows [][]float32) {
 		rows = append(rows, values[:width])
 	}
 	return rows
-}
-
-// printJSON prints one line, with every character of a text as it is.
-func printJSON(v any) error {
-	w := bufio.NewWriter(os.Stdout)
-	e := json.NewEncoder(w)
-	e.SetEscapeHTML(false)
-	if err := e.Encode(v); err != nil {
-		return err
-	}
-	return w.Flush()
 }
