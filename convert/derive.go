@@ -27,7 +27,7 @@ type Sink interface {
 type sourceSums struct {
 	source, scale [32]byte
 	rounding      Rounding
-	strange       int     // rows of TQ1_0 with bytes that no quantizer writes
+	strange       int // rows of TQ1_0 with bytes that no quantizer writes
 }
 
 // chunkBytes is how much of a source tensor is read at once: small enough that

@@ -202,3 +202,25 @@ func TestGo(t *testing.T) {
 		})
 	}
 }
+
+// TestVectorTextIsStrict: a vector that says something unknown fails, so that no
+// implementation passes by not understanding.
+func TestVectorTextIsStrict(t *testing.T) {
+	for text, want := range map[string]string{
+		"expect: header\nstage: opening\ncomment: x\n":                       "no empty line",
+		"expect: header\nstage: opening\ncomment: x\ncolour: red\n\n":        `key "colour" is unknown`,
+		"expect: header\nexpect: header\nstage: opening\ncomment: x\n\n":     "occurs twice",
+		"expect: wrong\nstage: opening\ncomment: x\n\n":                      `expect "wrong"`,
+		"expect: header\nstage: later\ncomment: x\n\n":                       `stage "later"`,
+		"expect: header\ncomment: x\n\n":                                     `stage ""`,
+		"expect: header\nstage: opening\n\n":                                 "no comment",
+		"expect: success\ncomment: x\n\n":                                    "64 digits",
+		"expect: success\nstage: opening\nreleased: 00\ncomment: x\n\n":      "no stage",
+		"expect: header\nstage: opening\nreleased: 00\ncomment: x\n\n":       "nothing released",
+		"expect: header\nstage: opening\ncomment\n\n":                        `"key: value"`,
+		"\nexpect: header\nstage: opening\ncomment: x\n\n\x89TRIT\r\n\x1a\n": `"key: value"`,
+	} {
+		_, err := vectors.Parse("x", []byte(text))
+		require.ErrorContains(t, err, want, "%q", text)
+	}
+}
