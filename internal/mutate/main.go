@@ -236,13 +236,16 @@ func table(w io.Writer, n, small, large int, counts map[string]map[string]int) e
 		}
 		fmt.Fprint(t, "\t|\n")
 	}
-	for _, m := range mutations {
-		for _, mode := range hashes {
-			if row := counts[m.name+"\t"+mode]; row != nil {
-				line(m.name, mode, row)
+	for _, mode := range hashes {
+		all := map[string]int{}
+		for _, m := range mutations {
+			row := counts[m.name+"\t"+mode]
+			for outcome, c := range row {
+				all[outcome] += c
 			}
+			line(m.name, mode, row)
 		}
+		line("all", mode, all)
 	}
-	line("all", "", sums)
 	return t.Flush()
 }
