@@ -35,9 +35,10 @@ import (
 func main() {
 	n := flag.Int("n", 100000, "mutants")
 	seed := flag.Uint64("seed", 1, "seed of the mutations")
+	python := flag.String("python", "", "folder of tritread.py (spec): it reads every mutant as well, and must agree on which are accepted")
 	fixtures := flag.String("fixtures", "testdata/fixtures", "folder of checkpoints that are converted and mutated as well")
 	flag.Parse()
-	wrong, err := run(os.Stdout, *n, *seed, *fixtures)
+	wrong, err := run(os.Stdout, *n, *seed, *fixtures, *python)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "mutate:", err)
 		os.Exit(1)
@@ -67,12 +68,13 @@ const (
 	crash     = "CRASH"
 	leak      = "WRONG RELEASE"
 	ambiguous = "SECOND FORM"
+	dissent   = "READERS DISAGREE"
 )
 
-var outcomes = []string{"not-trit", "unsupported-version", "header", "directory", "bounds", "checksum", "code", "scale", "config", "tokenizer", finding, unchanged, same, other, crash, leak, ambiguous}
+var outcomes = []string{"not-trit", "unsupported-version", "header", "directory", "bounds", "checksum", "code", "scale", "config", "tokenizer", finding, unchanged, same, other, crash, leak, ambiguous, dissent}
 
 // run makes n mutants and prints the table. It returns how many went wrong.
-func run(w io.Writer, n int, seed uint64, fixtures string) (wrong int, err error) {
+func run(w io.Writer, n int, seed uint64, fixtures, python string) (wrong int, err error) {
 	dir, err := os.MkdirTemp("", "tritter-mutate-")
 	if err != nil {
 		return 0, err
@@ -84,6 +86,11 @@ func run(w io.Writer, n int, seed uint64, fixtures string) (wrong int, err error
 	}
 	r := rand.New(rand.NewPCG(seed, 0))
 	counts := map[string]map[string]int{}
+	second, err := startReader(python)
+	if err != nil {
+		return 0, err
+	}
+	defer second.close()
 	for i := range n {
 		from := small
 		if len(large) > 0 && r.IntN(5) == 0 {
@@ -96,7 +103,13 @@ func run(w io.Writer, n int, seed uint64, fixtures string) (wrong int, err error
 			conformance.Rehash(b, mode == 2)
 		}
 		outcome := judge(b, &o, mode)
-		if outcome == crash || outcome == leak || outcome == ambiguous {
+		if said, err := second.judge(b); err != nil {
+			return wrong, err
+		} else if disagree(outcome, said) {
+			fmt.Fprintf(w, "%s of %s, hashes %s: %s, but tritread.py says %s\n", m.name, o.name, hashes[mode], outcome, said)
+			outcome = dissent
+		}
+		if outcome == crash || outcome == leak || outcome == ambiguous || outcome == dissent {
 			wrong++
 			name := fmt.Sprintf("mutant-%d-%d.trit", seed, i)
 			if err := os.WriteFile(name, b, 0o666); err != nil {

@@ -10,7 +10,7 @@ import (
 // TestMutants is a small run of what `go run ./internal/mutate` does at length.
 func TestMutants(t *testing.T) {
 	var out strings.Builder
-	wrong, err := run(&out, 3000, 42, "")
+	wrong, err := run(&out, 3000, 42, "", "")
 	require.NoError(t, err)
 	require.Zero(t, wrong, out.String())
 	for _, m := range mutations {
