@@ -44,6 +44,9 @@ func (p *Provenance) Validate() error {
 	}
 	hexSum("config_sha256", p.ConfigSHA256)
 	for _, key := range slices.Sorted(maps.Keys(p.Options)) {
+		if len(errs) >= maxProblems {
+			break
+		}
 		if want, known := options[key]; !known {
 			errs = append(errs, fmt.Errorf("options has the unknown key %q, want only %q", key, slices.Sorted(maps.Keys(options))))
 		} else if value := p.Options[key]; !want.MatchString(value) {
@@ -51,6 +54,9 @@ func (p *Provenance) Validate() error {
 		}
 	}
 	for _, t := range p.Tensors {
+		if len(errs) >= maxProblems {
+			break
+		}
 		hexSum("the SHA-256 of source "+t.Name, t.SHA256)
 		if !slices.Contains(rules, t.Rule) {
 			errs = append(errs, fmt.Errorf("source %s has the rule %q, want one of %q", t.Name, t.Rule, rules))
