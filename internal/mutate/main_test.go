@@ -1,6 +1,7 @@
 package main
 
 import (
+	"os/exec"
 	"strings"
 	"testing"
 
@@ -13,6 +14,11 @@ func TestMutants(t *testing.T) {
 	wrong, err := run(&out, 3000, 42, "", "")
 	require.NoError(t, err)
 	require.Zero(t, wrong, out.String())
+	if _, err := exec.LookPath("python3"); err == nil {
+		wrong, err := run(&out, 400, 43, "", "../../spec")
+		require.NoError(t, err)
+		require.Zero(t, wrong, out.String())
+	}
 	for _, m := range mutations {
 		require.Contains(t, out.String(), m.name)
 	}
