@@ -10,6 +10,9 @@ import (
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/tritter-ai/tritter/codebook"
+	"github.com/tritter-ai/tritter/internal/synth"
 )
 
 var programs string // folder of the built commands
@@ -44,7 +47,7 @@ func TestSessions(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits": exits, "damage": damage, "truncate": truncate,
+			"exits": exits, "damage": damage, "truncate": truncate, "codebook": writeCodebook,
 		},
 	})
 }
@@ -83,4 +86,14 @@ func truncate(ts *testscript.TestScript, neg bool, args []string) {
 	_, err := fmt.Sscan(args[1], &size)
 	ts.Check(err)
 	ts.Check(os.Truncate(ts.MkAbs(args[0]), size))
+}
+
+// writeCodebook writes a small codebook of random vectors: codebook KIND FILE.
+func writeCodebook(ts *testscript.TestScript, neg bool, args []string) {
+	h := map[string]codebook.Header{
+		"image":     {Kind: codebook.Image, PatchSize: 2, Codes: 16, Dim: 12},
+		"audio":     {Kind: codebook.Audio, FrameLength: 80, SampleRate: 8000, Codes: 16, Dim: 80},
+		"embedding": {Kind: codebook.Embedding, Codes: 16, Dim: 128},
+	}[args[0]]
+	ts.Check(synth.WriteCodebook(ts.MkAbs(args[1]), h))
 }

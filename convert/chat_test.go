@@ -37,6 +37,14 @@ func TestChatTemplate(t *testing.T) {
 			require.Equal(t, c.want, string(data))
 		})
 	}
+	own := hostile{edit: file("chat_template.jinja", template)}
+	f, err := format.Open(convertTo(t, own.checkpoint(t), convert.Options{ChatTemplate: "{{ mine }}"}))
+	require.NoError(t, err)
+	defer f.Close()
+	data, err := f.Section(format.SectionChat)
+	require.NoError(t, err)
+	require.Equal(t, "{{ mine }}", string(data), "the option goes before the checkpoint's")
+
 	h := hostile{edit: file("chat_template.jinja", "\xff")}
 	require.ErrorContains(t, convertError(t.Context(), h.checkpoint(t), filepath.Join(t.TempDir(), "m.trit"), convert.Options{}), "not valid UTF-8")
 }

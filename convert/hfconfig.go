@@ -44,6 +44,12 @@ func parseConfig(data []byte) (*hfConfig, error) {
 	if err != nil {
 		return nil, err
 	}
+	if model.LooksLikeTritterConfig(data) {
+		if err := completeSizes(o, data); err != nil {
+			return nil, err
+		}
+		return readConfig(familyNamed("tritter"), o)
+	}
 	f, err := detect(o)
 	if err != nil {
 		return nil, err

@@ -23,6 +23,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/tritter-ai/tritter/codebook"
 	"github.com/tritter-ai/tritter/convert/checkpoint"
 	"github.com/tritter-ai/tritter/convert/checkpoint/gguf"
 	"github.com/tritter-ai/tritter/format"
@@ -36,18 +37,20 @@ const Tool = "tritter-convert 0.1"
 // Options are the choices of a conversion. The zero value keeps what the
 // checkpoint says.
 type Options struct {
-	Rule        string            // quantize float weights: absmean, absmean-row, absmean-group=N
-	Scale       string            // "multiply" or "divide", for packed weights whose config does not say
-	Activations string            // "int8" or "none"
-	I2SLayout   string            // "x86": the layout of I2_S matrices in a GGUF file, which does not say it
-	Encoding    string            // of ternary matrices: "trit2" (default) or "trit3"
-	Head        string            // of the output head: "keep" (default) or "int8"
-	Generation  map[string]string // generation defaults, over those of the checkpoint
-	Tokenizer   string            // a tokenizer.json to use instead of the checkpoint's
-	NoTokenizer bool              // leave the tokenizer out
-	WeightsOnly bool              // plan for Derive: neither tokenizer nor generation defaults are looked at
-	NoSelfTest  bool              // leave the self-test out
-	Workers     int               // 0 is GOMAXPROCS
+	Rule         string            // quantize float weights: absmean, absmean-row, absmean-group=N
+	Scale        string            // "multiply" or "divide", for packed weights whose config does not say
+	Activations  string            // "int8" or "none"
+	I2SLayout    string            // "x86": the layout of I2_S matrices in a GGUF file, which does not say it
+	Encoding     string            // of ternary matrices: "trit2" (default) or "trit3"
+	Head         string            // of the output head: "keep" (default) or "int8"
+	Generation   map[string]string // generation defaults, over those of the checkpoint
+	Tokenizer    string            // a tokenizer.json to use instead of the checkpoint's
+	NoTokenizer  bool              // leave the tokenizer out
+	ChatTemplate string            // source of a chat template to store instead of the checkpoint's
+	Codebooks    []string          // safetensors files of codebooks to store, one of each kind at most
+	WeightsOnly  bool              // plan for Derive: neither tokenizer nor generation defaults are looked at
+	NoSelfTest   bool              // leave the self-test out
+	Workers      int               // 0 is GOMAXPROCS
 }
 
 // Plan says what becomes of every tensor of a checkpoint. It holds the checkpoint
@@ -56,8 +59,9 @@ type Plan struct {
 	Family     string
 	Config     model.Config
 	Generation model.Generation
-	Tokenizer  []byte // tokenizer.json verbatim; nil without one
-	Chat       []byte // Jinja template of a conversation, verbatim; nil without one
+	Tokenizer  []byte               // tokenizer.json verbatim; nil without one
+	Chat       []byte               // Jinja template of a conversation, verbatim; nil without one
+	Codebooks  []*codebook.Codebook // by kind
 	Targets    []Target
 	Dropped    []*checkpoint.Tensor // not needed: equal to, or computed from, something kept
 	Warnings   []string
@@ -119,6 +123,9 @@ func (p *Plan) plan() error {
 		if err := p.planChat(); err != nil {
 			return err
 		}
+		if err := p.planCodebooks(); err != nil {
+			return err
+		}
 	}
 	if err := p.Config.Validate(); err != nil {
 		return fmt.Errorf("%s: %w", h.where, err)
@@ -131,10 +138,13 @@ func (p *Plan) plan() error {
 	return a.all()
 }
 
-// planChat takes the chat template from its own file, or from the configuration
-// of the tokenizer: a template, or a list of named ones of which "default" counts.
+// planChat takes the chat template from the options, its own file, or the
+// configuration of the tokenizer: a template, or a list of named ones of which
+// "default" counts.
 func (p *Plan) planChat() error {
-	if p.gguf != nil {
+	if p.options.ChatTemplate != "" {
+		p.Chat = []byte(p.options.ChatTemplate)
+	} else if p.gguf != nil {
 		p.Chat = []byte(p.gguf.Metadata()["tokenizer.chat_template"])
 	} else if p.dir.ChatTemplate != nil {
 		p.Chat = p.dir.ChatTemplate

@@ -62,6 +62,31 @@ func tritterConfig(weights checkpoint.Source) (*hfConfig, error) {
 	return h, err
 }
 
+// completeSizes gives o the sizes that a TritterConfig leaves to its model_size and
+// to the defaults of the document.
+func completeSizes(o *object, data []byte) error {
+	sizes := map[string]func(c *model.TritterConfig) int{
+		"hidden_size": func(c *model.TritterConfig) int { return c.HiddenSize },
+		"num_layers":  func(c *model.TritterConfig) int { return c.NumLayers },
+		"num_heads":   func(c *model.TritterConfig) int { return c.NumHeads },
+		"vocab_size":  func(c *model.TritterConfig) int { return c.VocabSize },
+	}
+	var config *model.TritterConfig
+	for key, size := range sizes {
+		if _, ok := o.fields[key]; ok {
+			continue
+		}
+		if config == nil {
+			var err error
+			if config, _, err = model.ParseTritterConfig(data); err != nil {
+				return fmt.Errorf("%s: %w", o.where, err)
+			}
+		}
+		o.fields[key] = json.RawMessage(strconv.Itoa(size(config)))
+	}
+	return nil
+}
+
 func familyNamed(name string) *family {
 	return families[slices.IndexFunc(families, func(f *family) bool { return f.name == name })]
 }

@@ -83,6 +83,9 @@ func (p *Plan) layout() (*format.Layout, error) {
 	if p.Chat != nil {
 		sections = append(sections, format.SectionChat)
 	}
+	for _, book := range p.Codebooks {
+		sections = append(sections, book.Kind.SectionName())
+	}
 	if !p.options.NoSelfTest {
 		sections = append(sections, format.SectionSelfTest)
 	}
@@ -148,6 +151,9 @@ func (p *Plan) write(ctx context.Context, w *format.Writer, progress Progress) (
 		if err := w.SetSection(format.SectionChat, p.Chat); err != nil {
 			return nil, err
 		}
+	}
+	if err := p.writeCodebooks(w); err != nil {
+		return nil, err
 	}
 	if !p.options.NoSelfTest {
 		progress("self-test", 0, 0)

@@ -50,6 +50,10 @@ const (
 	SectionChat       = "chat-template"
 	SectionProvenance = "provenance"
 	SectionSelfTest   = "self-test"
+
+	SectionCodebookAudio     = "codebook-audio"
+	SectionCodebookEmbedding = "codebook-embedding"
+	SectionCodebookImage     = "codebook-image"
 )
 
 // isJSONSection reports whether the section's content is canonical JSON; the

@@ -106,8 +106,9 @@ func (e *cpuEngine) Plan() MemoryPlan {
 	h := e.model.file.Header()
 	for i := range h.Tensors {
 		if h.Tensors[i].Encoding != format.Trit3 { // those are counted as loaded
-			p.Mapped += h.Tensors[i].Length + h.Tensors[i].ScaleLength
+			p.Mapped += h.Tensors[i].Length
 		}
+		p.Mapped += h.Tensors[i].ScaleLength
 	}
 	pages := (int64(p.Context) + kernels.PageLen - 1) / kernels.PageLen
 	p.Cache = pages * kernels.PageLen * p.PerToken

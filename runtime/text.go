@@ -10,17 +10,22 @@ import (
 
 // TextRequest asks for the continuation of a prompt, given as text.
 type TextRequest struct {
-	Tokens       []int // the encoded prompt
+	Seq          Sequence // what came before, to which prompt and answer are added; nil starts a new sequence
+	Tokens       []int    // the encoded prompt
+	Penalized    []int    // tokens in Seq that the repetition penalty also sees
 	MaxNewTokens int
 	EOS          []int
 	Stop         []string // generation ends before the first of these in the output
 	Sampling     Sampling
+	LatentSteps  int               // see LatentRequest
+	Rounder      *EmbeddingRounder // see LatentRequest
 }
 
 // TextStats is an account of one generation.
 type TextStats struct {
 	PromptTokens int           `json:"prompt_tokens"`
 	NewTokens    int           `json:"new_tokens"`
+	Tokens       []int         `json:"-"`          // the new tokens
 	Prefill      time.Duration `json:"prefill_ns"` // from the start to the first token
 	Decode       time.Duration `json:"decode_ns"`  // from the first token to the last
 	Finish       Finish        `json:"finish"`
@@ -44,8 +49,10 @@ func GenerateText(ctx context.Context, e Engine, t *tokenizer.Tokenizer, req Tex
 		}
 		return true
 	}
-	finish, err := e.Generate(ctx, []Request{{Tokens: req.Tokens, MaxNewTokens: req.MaxNewTokens, EOS: req.EOS, Sampling: req.Sampling}}, func(_, id int) bool {
+	request := Request{Seq: req.Seq, Tokens: req.Tokens, Penalized: req.Penalized, MaxNewTokens: req.MaxNewTokens, EOS: req.EOS, Sampling: req.Sampling}
+	finish, err := GenerateLatent(ctx, e, LatentRequest{Request: request, LatentSteps: req.LatentSteps, Rounder: req.Rounder}, func(id int) bool {
 		latest = time.Now()
+		stats.Tokens = append(stats.Tokens, id)
 		if stats.NewTokens++; stats.NewTokens == 1 {
 			first = latest
 		}
@@ -68,7 +75,7 @@ func GenerateText(ctx context.Context, e Engine, t *tokenizer.Tokenizer, req Tex
 		}
 		return stats, err
 	}
-	stats.Finish = finish[0]
+	stats.Finish = finish
 	if !ended {
 		if emit(stream.Flush()) {
 			if rest := stops.rest(); rest != "" {

@@ -194,6 +194,30 @@ def self_test(t, vocab, positions):
         t.integer(i, "ids", 0, vocab - 1)
 
 
+def codebooks(file, c):
+    """What section 18 demands of codebooks together and of the config; tritread looks at each by itself."""
+    taken = range(0)
+    for kind in ("image", "audio", "embedding"):
+        name = "codebook-" + kind
+        if name not in file.sections:
+            continue
+        offset = file.sections[name]["offset"]
+        h = json.loads(file.read(offset + 8, struct.unpack("<Q", file.read(offset, 8))[0]))
+
+        def need(ok, field, got, want):
+            if not ok:
+                raise Refused("config", offset + 8, f"section {name}: {field}", got, want)
+
+        ids = range(h["first_id"], h["first_id"] + h["codes"] + (kind == "image"))  # the id that ends a row
+        need(ids.stop <= c["vocab_size"], "ids", ids, "below vocab_size")
+        if kind == "embedding":
+            need(h["dim"] == c["hidden_size"], "dim", h["dim"], "hidden_size")
+        else:
+            need(ids.start >= 8, "first_id", ids.start, "at least 8")
+            need(not taken or ids.stop <= taken.start or taken.stop <= ids.start, "ids", ids, f"none of {taken}")
+            taken = ids
+
+
 def manifest(c):
     """Names, dims and storage of every tensor that a config implies."""
     hidden, ffn, width = c["hidden_size"], c["intermediate_size"], c["num_heads"] * c["head_dim"]
@@ -243,6 +267,7 @@ def check(file):
         provenance(Text(file, "provenance"), file.tensors)
     if "self-test" in file.sections:
         self_test(Text(file, "self-test"), c["vocab_size"], c["max_position_embeddings"])
+    codebooks(file, c)
     if "chat-template" in file.sections:
         s = file.sections["chat-template"]
         try:

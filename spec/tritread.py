@@ -29,6 +29,11 @@ ENCODINGS = {1: "f32", 2: "f16", 3: "bf16", 4: "int8", 5: "trit2", 6: "trit3"}
 RULES = ["none", "absmean", "threshold", "verbatim"]
 GRANULARITIES = ["none", "tensor", "row", "group"]
 JSON_SECTIONS = {"config", "generation", "provenance", "self-test"}
+CODEBOOK_KEYS = {
+    "audio": {"channels", "frame_length", "sample_rate"},
+    "embedding": set(),
+    "image": {"channels", "patch_size", "range"},
+}
 BLOCK = 1 << 20
 
 
@@ -222,6 +227,8 @@ class File:
         for s in self.sections.values():
             if s["name"] in JSON_SECTIONS:
                 check_json(self.read(s["offset"], s["length"]), s)
+            elif s["name"].startswith("codebook-") and s["name"][9:] in CODEBOOK_KEYS:
+                check_codebook(self.read(s["offset"], s["length"]), s)
 
     def content(self):
         import tritcontent  # which needs this module
@@ -419,6 +426,39 @@ def check_json(data, section):
     if want != data:
         at = next((i for i, (a, b) in enumerate(zip(data, want)) if a != b), min(len(data), len(want)))
         raise Refused("config", section["offset"] + at, field, data[at : at + 16], want[at : at + 16])
+
+
+def check_codebook(data, section):
+    """Section 18, but for what takes the config and the tokenizer."""
+    field, at = "section " + section["name"], section["offset"]
+    require(len(data) >= 8, "config", at, field, len(data), "at least 8 bytes")
+    (length,) = struct.unpack_from("<Q", data)
+    start = (8 + length + 63) // 64 * 64
+    require(start <= len(data), "config", at, field + ": length of the header", length, "a header inside the section")
+    text = data[8 : 8 + length]
+    check_json(text, {"name": section["name"], "offset": at + 8})
+    require_zero(data, 8 + length, start, "config", field + ": padding")
+    h, kind = json.loads(text), section["name"][9:]
+    require(isinstance(h, dict), "config", at + 8, field, text[:16], "an object")
+    keys = CODEBOOK_KEYS[kind] | {"codes", "dim", "dtype", "first_id", "kind"}
+    require(set(h) == keys, "config", at + 8, field + ": keys", sorted(h), sorted(keys))
+    limits = {"codes": 2**24 - 2, "dim": 2**24, "first_id": 2**24 - 2, "channels": 8, "patch_size": 1024, "frame_length": 2**20, "sample_rate": 2**20}
+    for key in sorted(keys & set(limits)):
+        low = 0 if key == "first_id" else 1
+        require(type(h[key]) is int and low <= h[key] <= limits[key], "config", at + 8, f"{field}: {key}", h[key], f"{low} to {limits[key]}")
+    dims = {"audio": lambda: h["frame_length"] * h["channels"], "embedding": lambda: h["dim"], "image": lambda: h["patch_size"] ** 2 * h["channels"]}
+    require(h["kind"] == kind, "config", at + 8, field + ": kind", h["kind"], kind)
+    require(h["dim"] == dims[kind](), "config", at + 8, field + ": dim", h["dim"], dims[kind]())
+    require(kind != "image" or h["channels"] in (1, 3), "config", at + 8, field + ": channels", h.get("channels"), "1 or 3")
+    require(kind != "image" or h["range"] in ("unit", "signed"), "config", at + 8, field + ": range", h.get("range"), "unit or signed")
+    # The exponent of a number that is not finite is all ones.
+    dtypes = {"f32": ("I", 0x7F800000), "f16": ("H", 0x7C00), "bf16": ("H", 0x7F80)}
+    require(h["dtype"] in dtypes, "config", at + 8, field + ": dtype", h["dtype"], "f32, f16 or bf16")
+    code, exponent = dtypes[h["dtype"]]
+    n = h["codes"] * h["dim"]
+    require(len(data) - start == n * struct.calcsize(code), "config", at + start, field + ": vectors", len(data) - start, n * struct.calcsize(code))
+    finite = all(v & exponent != exponent for (v,) in struct.iter_unpack("<" + code, data[start:]))
+    require(finite, "config", at + start, field + ": vectors", "a number that is not finite", "finite numbers")
 
 
 def main():

@@ -86,7 +86,7 @@ func (t *Tokenizer) Encode(text string, opt EncodeOptions) ([]int, error) {
 	}
 	var ordinary func(int32) bool
 	if opt.NoParseSpecial {
-		ordinary = func(id int32) bool { return t.flags[id]&special == 0 }
+		ordinary = t.isOrdinary
 	}
 	ids := make([]int, 0, len(pieces)+1)
 	for _, p := range pieces {
@@ -132,14 +132,26 @@ func (t *Tokenizer) modalityPrefix(m Modality) ([]int, error) {
 
 // pieces runs everything in front of the model.
 func (t *Tokenizer) pieces(text string, parseSpecial bool) ([]piece, error) {
+	return t.piecesOf(newPiece(text, true), parseSpecial)
+}
+
+// newPiece is a stretch of the input; first says whether it begins the input.
+func newPiece(text string, first bool) piece {
 	whole := piece{text: text, id: -1}
 	for i := range text {
+		if !first {
+			break
+		}
 		if i > 0 {
 			whole.head = i
 			break
 		}
 		whole.head = len(text)
 	}
+	return whole
+}
+
+func (t *Tokenizer) piecesOf(whole piece, parseSpecial bool) ([]piece, error) {
 	segments := t.raw.cut(nil, whole, parseSpecial)
 	if t.normalizer != nil || t.normalized != nil {
 		var out []piece

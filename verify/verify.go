@@ -95,6 +95,7 @@ func (v *verifier) checks() []step {
 		{"payload", v.checkPayload},
 		{"config", v.checkConfig},
 		{"tokenizer", v.checkTokenizer},
+		{"codebooks", v.checkCodebooks},
 		{"symmetry", v.checkSymmetry},
 		{"provenance", v.checkProvenance},
 		{"tensors", v.measureTensors},

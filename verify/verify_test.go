@@ -292,5 +292,5 @@ func TestReportIsJSON(t *testing.T) {
 	for _, c := range r.Checks {
 		names = append(names, c.Name+" "+string(c.Status))
 	}
-	require.Equal(t, []string{"structure passed", "payload passed", "config passed", "tokenizer skipped", "symmetry passed", "provenance passed", "self-test passed", "source skipped"}, names)
+	require.Equal(t, []string{"structure passed", "payload passed", "config passed", "tokenizer skipped", "codebooks skipped", "symmetry passed", "provenance passed", "self-test passed", "source skipped"}, names)
 }

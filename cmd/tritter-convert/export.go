@@ -28,7 +28,7 @@ func (c *command) export(ctx context.Context) error {
 		given bool
 	}{
 		{"--dry-run", c.DryRun}, {"--rule", c.Rule != ""}, {"--activations", c.Activations != ""}, {"--scale", c.Scale != ""}, {"--i2s-layout", c.I2SLayout != ""},
-		{"--head", c.Head != "keep"}, {"--generation", len(c.Generation) > 0}, {"--tokenizer", c.Tokenizer != ""}, {"--no-self-test", c.NoSelfTest},
+		{"--head", c.Head != "keep"}, {"--generation", len(c.Generation) > 0}, {"--tokenizer", c.Tokenizer != ""}, {"--codebook", len(c.Codebook) > 0}, {"--no-self-test", c.NoSelfTest}, {"--chat-template", c.ChatTemplate != ""},
 		{"--json", c.JSON && !toGGUF}, {"--no-tokenizer", c.NoTokenizer && !toGGUF},
 	} {
 		if f.given {

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"text/tabwriter"
 
+	"github.com/tritter-ai/tritter/chat"
 	"github.com/tritter-ai/tritter/convert"
 	"github.com/tritter-ai/tritter/format"
 	"github.com/tritter-ai/tritter/internal/cli"
@@ -30,17 +31,19 @@ type command struct {
 	JSON   bool   `name:"json" help:"Print the report as JSON."`
 	Quiet  bool   `short:"q" help:"No progress bar, no summary."`
 
-	Rule        string            `help:"Quantize float weights: absmean (one scale a tensor), absmean-row, absmean-group=N. Needed for dense models." placeholder:"RULE"`
-	Activations string            `help:"Input of ternary matrices: int8 or none (default: what the checkpoint was trained with)." placeholder:"KIND"`
-	Scale       string            `help:"Packed weights: whether weight_scale multiplies or divides, where config.json does not say." placeholder:"multiply|divide"`
-	I2SLayout   string            `name:"i2s-layout" help:"Layout of I2_S matrices in a .gguf, which does not say it: x86." placeholder:"x86"`
-	Encoding    string            `help:"Ternary encoding: trit2 (default: 2 bits, used in place) or trit3 (1.6 bits, unpacked when loaded); of a .gguf, tq2_0 (default), tq1_0 or f16." placeholder:"NAME"`
-	Head        string            `help:"Output head: keep, or int8 (smaller and faster, not exact)." default:"keep"`
-	Generation  map[string]string `help:"Generation default: eos, temperature, top_p, top_k, min_p, repetition_penalty, max_new_tokens or modality. Repeatable." placeholder:"KEY=VALUE" mapsep:"none"`
-	Tokenizer   string            `help:"tokenizer.json to store instead of the checkpoint's." placeholder:"FILE"`
-	NoTokenizer bool              `help:"Store no tokenizer."`
-	NoSelfTest  bool              `help:"Store no self-test (it costs 8 tokens of the reference engine)."`
-	Workers     int               `help:"Goroutines (default: all cores). Does not change the result." placeholder:"N"`
+	Rule         string            `help:"Quantize float weights: absmean (one scale a tensor), absmean-row, absmean-group=N. Needed for dense models." placeholder:"RULE"`
+	Activations  string            `help:"Input of ternary matrices: int8 or none (default: what the checkpoint was trained with)." placeholder:"KIND"`
+	Scale        string            `help:"Packed weights: whether weight_scale multiplies or divides, where config.json does not say." placeholder:"multiply|divide"`
+	I2SLayout    string            `name:"i2s-layout" help:"Layout of I2_S matrices in a .gguf, which does not say it: x86." placeholder:"x86"`
+	Encoding     string            `help:"Ternary encoding: trit2 (default: 2 bits, used in place) or trit3 (1.6 bits, unpacked when loaded); of a .gguf, tq2_0 (default), tq1_0 or f16." placeholder:"NAME"`
+	Head         string            `help:"Output head: keep, or int8 (smaller and faster, not exact)." default:"keep"`
+	Generation   map[string]string `help:"Generation default: eos, temperature, top_p, top_k, min_p, repetition_penalty, max_new_tokens or modality. Repeatable." placeholder:"KEY=VALUE" mapsep:"none"`
+	Tokenizer    string            `help:"tokenizer.json to store instead of the checkpoint's." placeholder:"FILE"`
+	NoTokenizer  bool              `help:"Store no tokenizer."`
+	ChatTemplate string            `help:"Chat template to store instead of the checkpoint's: a Jinja file, or a built-in one (bitnet, chatml, gemma, llama2, llama3, mistral, plain)." placeholder:"FILE|NAME"`
+	Codebook     []string          `help:"Store the codebook of images, sounds or hidden states of this .safetensors file, whose metadata says what it is (docs/modalities.md). Repeatable." sep:"none" placeholder:"FILE"`
+	NoSelfTest   bool              `help:"Store no self-test (it costs 8 tokens of the reference engine)."`
+	Workers      int               `help:"Goroutines (default: all cores). Does not change the result." placeholder:"N"`
 
 	cli.Common
 }
@@ -53,7 +56,13 @@ func (c *command) Run(ctx context.Context) error {
 		return c.export(ctx)
 	}
 	opt := convert.Options{Rule: c.Rule, Scale: c.Scale, I2SLayout: c.I2SLayout, Activations: c.Activations, Generation: c.Generation, Tokenizer: c.Tokenizer, Encoding: c.Encoding, Head: c.Head,
-		NoTokenizer: c.NoTokenizer, NoSelfTest: c.NoSelfTest, Workers: c.Workers}
+		NoTokenizer: c.NoTokenizer, Codebooks: c.Codebook, NoSelfTest: c.NoSelfTest, Workers: c.Workers}
+	if c.ChatTemplate != "" {
+		var err error
+		if opt.ChatTemplate, err = chat.Load(c.ChatTemplate); err != nil {
+			return err
+		}
+	}
 	if err := opt.Validate(); err != nil {
 		return &cli.Exit{Code: cli.ExitUsage, Err: err}
 	}

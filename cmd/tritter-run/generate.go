@@ -20,7 +20,14 @@ type generateCommand struct {
 	modelFlags
 	engineFlags
 	promptFlags
-	MaxNewTokens      *int     `help:"Tokens to generate at most (default: the file's, or 100)." placeholder:"N"`
+	roundingFlags
+	samplingFlags
+	Stats bool `help:"Print tokens, speed, seed and memory on standard error."`
+}
+
+// samplingFlags say how text is drawn and when it ends.
+type samplingFlags struct {
+	MaxNewTokens      *int     `help:"Tokens to generate at most (default: the file's, or 100; 512 in a chat)." placeholder:"N"`
 	Temperature       *float64 `help:"Randomness in [0, 2]; 0 always takes the most likely token (default: the file's, or 1)." placeholder:"T"`
 	TopP              *float64 `help:"Draw among the most likely tokens of this total probability (default: the file's, or 0.9; 1 is off)." placeholder:"P"`
 	TopK              *int     `help:"Draw among this many most likely tokens (default: the file's, or 0, off)." placeholder:"K"`
@@ -28,7 +35,6 @@ type generateCommand struct {
 	RepetitionPenalty *float64 `help:"Divide the logits of tokens that already appeared (default: the file's, or 1, off)." placeholder:"R"`
 	Seed              *uint64  `help:"Seed of the draw (default: a random one, printed by --stats)." placeholder:"N"`
 	Stop              []string `help:"End before this text appears. Repeatable." sep:"none" placeholder:"TEXT"`
-	Stats             bool     `help:"Print tokens, speed, seed and memory on standard error."`
 }
 
 // Run generates.
@@ -58,9 +64,11 @@ func (c *generateCommand) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	request.MaxNewTokens = *first(c.MaxNewTokens, m.Generation.MaxNewTokens, new(100))
-	if request.MaxNewTokens < 1 {
-		return cli.Usage("--max-new-tokens wants at least 1, got %d", request.MaxNewTokens)
+	if request.MaxNewTokens, err = c.maxNewTokens(m, 100); err != nil {
+		return err
+	}
+	if err := c.roundingFlags.apply(e, &request); err != nil {
+		return err
 	}
 	var writeErr error
 	stats, err := runtime.GenerateText(ctx, e, t, request, func(piece string) bool {
@@ -89,8 +97,17 @@ func first[T any](values ...*T) *T {
 	return nil
 }
 
+// maxNewTokens takes the flag, the file's value or a default.
+func (c *samplingFlags) maxNewTokens(m *runtime.Model, otherwise int) (int, error) {
+	n := *first(c.MaxNewTokens, m.Generation.MaxNewTokens, &otherwise)
+	if n < 1 {
+		return 0, cli.Usage("--max-new-tokens wants at least 1, got %d", n)
+	}
+	return n, nil
+}
+
 // sampling takes each value from the flags, the file or the defaults.
-func (c *generateCommand) sampling(m *runtime.Model) (runtime.Sampling, error) {
+func (c *samplingFlags) sampling(m *runtime.Model) (runtime.Sampling, error) {
 	d, g := runtime.DefaultSampling(), &m.Generation
 	s := runtime.Sampling{
 		Temperature:       *first(c.Temperature, g.Temperature, &d.Temperature),

@@ -14,8 +14,11 @@ import (
 )
 
 type infoCommand struct {
-	File string `arg:"" optional:"" help:"Model to describe (default: the embedded one)." placeholder:"FILE.trit"`
-	JSON bool   `name:"json" help:"Print JSON."`
+	File string `arg:"" optional:"" help:"Model to describe (default: -m, or the embedded one)." placeholder:"FILE.trit"`
+
+	Model  string `short:"m" help:"Model to describe." placeholder:"FILE.trit" env:"TRITTER_MODEL"`
+	Preset string `help:"Describe a preset instead of a file: test, 125M, 350M, 1B, 3B, 7B, 3B-base or 7B-base." placeholder:"NAME"`
+	JSON   bool   `name:"json" help:"Print JSON."`
 }
 
 // info is what the command prints.
@@ -25,6 +28,7 @@ type info struct {
 	Size       int64             `json:"size"`
 	SHA256     string            `json:"header_sha256"`
 	Config     *model.Config     `json:"config"`
+	Costs      []model.Cost      `json:"costs"`
 	Generation *model.Generation `json:"generation"`
 	Sections   []sectionInfo     `json:"sections"`
 	Tensors    []tensorInfo      `json:"tensors"`
@@ -49,22 +53,52 @@ type tensorInfo struct {
 
 // Run describes a file.
 func (c *infoCommand) Run(ctx context.Context) error {
-	f, err := openFile(ctx, c.File, false)
+	if c.Preset != "" {
+		return c.preset()
+	}
+	path := c.File
+	if path == "" {
+		path = c.Model
+	}
+	f, err := openFile(ctx, path, false)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
 	i, err := describe(f)
 	if err != nil {
-		return named(c.File, err)
+		return named(path, err)
 	}
-	if i.Path = c.File; i.Path == "" {
+	if i.Path = path; i.Path == "" {
 		i.Path = "(embedded)"
 	}
 	if c.JSON {
 		return cli.PrintJSON(i, "")
 	}
 	return i.print()
+}
+
+// preset describes a Config that no file belongs to.
+func (c *infoCommand) preset() error {
+	if c.File != "" {
+		return cli.Usage("--preset and a file exclude each other")
+	}
+	config, err := model.Preset(c.Preset)
+	if err != nil {
+		return &cli.Exit{Code: cli.ExitUsage, Err: fmt.Errorf("--preset: %w", err)}
+	}
+	if c.JSON {
+		return cli.PrintJSON(struct {
+			Preset string        `json:"preset"`
+			Config *model.Config `json:"config"`
+			Costs  []model.Cost  `json:"costs"`
+		}{c.Preset, config, config.Costs()}, "")
+	}
+	t := newTable()
+	row(t, "preset", "%s", c.Preset)
+	configRows(t, config)
+	costRows(t, config.Costs())
+	return t.Flush()
 }
 
 func describe(f *format.File) (*info, error) {
@@ -77,7 +111,7 @@ func describe(f *format.File) (*info, error) {
 	if err != nil {
 		return nil, err
 	}
-	i := &info{Version: fmt.Sprintf("%d.%d", h.Major, h.Minor), Size: h.FileLength, SHA256: fmt.Sprintf("%x", h.SHA256), Config: config, Generation: generation}
+	i := &info{Version: fmt.Sprintf("%d.%d", h.Major, h.Minor), Size: h.FileLength, SHA256: fmt.Sprintf("%x", h.SHA256), Config: config, Costs: config.Costs(), Generation: generation}
 	for _, s := range h.Sections {
 		i.Sections = append(i.Sections, sectionInfo{s.Name, s.Length})
 	}
@@ -100,31 +134,47 @@ func describe(f *format.File) (*info, error) {
 	return i, nil
 }
 
+func newTable() *tabwriter.Writer { return tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0) }
+
+func row(t *tabwriter.Writer, name, format string, args ...any) {
+	fmt.Fprintf(t, "%s\t%s\n", name, fmt.Sprintf(format, args...))
+}
+
 func (i *info) print() error {
-	c := i.Config
-	t := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
-	row := func(name, format string, args ...any) { fmt.Fprintf(t, "%s\t%s\n", name, fmt.Sprintf(format, args...)) }
-	row("file", "%s, version %s, %s", i.Path, i.Version, cli.Bytes(i.Size))
-	row("SHA-256 of header", "%s", i.SHA256)
-	row("parameters", "%.1f M, %.3f bits a ternary weight", float64(i.Parameters)/1e6, i.Bits)
-	row("hidden size", "%d, %d layers, feed-forward %d (%s)", c.HiddenSize, c.NumLayers, c.IntermediateSize, c.Activation)
-	row("heads", "%d of %d, %d key-value heads", c.NumHeads, c.HeadDim, c.NumKVHeads)
-	row("vocabulary", "%d, head %s, modalities %s", c.VocabSize, map[bool]string{true: "tied", false: "of its own"}[c.TiedHead], join(c.Modalities))
-	row("context", "%d positions, %s RoPE, theta %g", c.MaxPositionEmbeddings, c.Rope.Type, c.Rope.Theta)
-	row("norms", "%s, eps %g: %s", c.Norm, c.NormEps, join(c.Norms))
-	row("activations", "%s", c.ActivationQuant)
-	if len(c.Biases) > 0 {
-		row("biases", "%s", join(c.Biases))
-	}
-	row("end of text", "%s", strings.Trim(fmt.Sprint(i.Generation.EOS), "[]"))
+	t := newTable()
+	row(t, "file", "%s, version %s, %s", i.Path, i.Version, cli.Bytes(i.Size))
+	row(t, "SHA-256 of header", "%s", i.SHA256)
+	row(t, "parameters", "%.1f M, %.3f bits a ternary weight", float64(i.Parameters)/1e6, i.Bits)
+	configRows(t, i.Config)
+	row(t, "end of text", "%s", strings.Trim(fmt.Sprint(i.Generation.EOS), "[]"))
 	for _, s := range i.Sections {
-		row("section "+s.Name, "%s", cli.Bytes(s.Bytes))
+		row(t, "section "+s.Name, "%s", cli.Bytes(s.Bytes))
 	}
+	costRows(t, i.Costs)
 	fmt.Fprintln(t, "\nTENSOR\tSHAPE\tENCODING\tRULE\tSCALES\tBYTES\tBITS/WEIGHT")
 	for _, x := range i.Tensors {
 		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%d\t%.3f\n", x.Name, strings.Trim(fmt.Sprint(x.Shape), "[]"), x.Encoding, x.Rule, x.Granularity, x.Bytes, x.Bits)
 	}
 	return t.Flush()
+}
+
+func configRows(t *tabwriter.Writer, c *model.Config) {
+	row(t, "hidden size", "%d, %d layers, feed-forward %d (%s)", c.HiddenSize, c.NumLayers, c.IntermediateSize, c.Activation)
+	row(t, "heads", "%d of %d, %d key-value heads", c.NumHeads, c.HeadDim, c.NumKVHeads)
+	row(t, "vocabulary", "%d, head %s, modalities %s", c.VocabSize, map[bool]string{true: "tied", false: "of its own"}[c.TiedHead], join(c.Modalities))
+	row(t, "context", "%d positions, %s RoPE, theta %g", c.MaxPositionEmbeddings, c.Rope.Type, c.Rope.Theta)
+	row(t, "norms", "%s, eps %g: %s", c.Norm, c.NormEps, join(c.Norms))
+	row(t, "activations", "%s", c.ActivationQuant)
+	if len(c.Biases) > 0 {
+		row(t, "biases", "%s", join(c.Biases))
+	}
+}
+
+func costRows(t *tabwriter.Writer, costs []model.Cost) {
+	fmt.Fprintln(t, "\nFIELD\tVALUE\tCOSTS\tWHY")
+	for _, c := range costs {
+		fmt.Fprintf(t, "%s\t%d\t%s\t%s\n", c.Field, c.Value, cli.Bytes(c.Bytes), c.Why)
+	}
 }
 
 func join[T ~string](values []T) string {

@@ -21,12 +21,14 @@ The same model, prompt, settings and seed give the same text on every machine. A
 
 type grammar struct {
 	Generate   generateCommand   `cmd:"" default:"withargs" help:"Continue a prompt (the default command)."`
+	Chat       chatCommand       `cmd:"" help:"Hold a conversation."`
 	Tokenize   tokenizeCommand   `cmd:"" help:"Print the ids of a text."`
 	Detokenize detokenizeCommand `cmd:"" help:"Print the text of ids."`
 	Logits     logitsCommand     `cmd:"" help:"Print the logits of ids as JSON, to compare engines."`
 	Embed      embedCommand      `cmd:"" help:"Print hidden states of a text as JSON."`
 	Bench      benchCommand      `cmd:"" help:"Measure prefill and decode."`
 	Info       infoCommand       `cmd:"" help:"Describe a model: config, tensors, sizes."`
+	Plan       planCommand       `cmd:"" help:"Account for the memory of a model: does it fit, and with what context?"`
 
 	cli.Common
 }
@@ -36,7 +38,7 @@ func main() { cli.Main("tritter-run", description, &grammar{}, separate(os.Args[
 // separate makes -- end the commands as well as the flags: without it, kong would
 // still take a prompt such as "info" after -- for the command of that name.
 func separate(args []string) []string {
-	commands := []string{"generate", "tokenize", "detokenize", "logits", "embed", "bench", "info"}
+	commands := []string{"generate", "chat", "tokenize", "detokenize", "logits", "embed", "bench", "info", "plan"}
 	if slices.Contains(args, "--") && !slices.Contains(commands, args[0]) {
 		return append([]string{"generate"}, args...)
 	}

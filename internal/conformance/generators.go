@@ -57,7 +57,7 @@ func damage(name, class, comment string, f *file, change func(m *image), rules .
 // rule which vectors it has.
 func Vectors() (list []vectors.Vector, byRule map[string][]string) {
 	byRule = map[string][]string{}
-	for _, group := range [][]generator{successes(), preludes(), directories(), extents(), payloads(), canonical(), configs(), sections()} {
+	for _, group := range [][]generator{successes(), preludes(), directories(), extents(), payloads(), canonical(), configs(), sections(), codebooks()} {
 		for _, g := range group {
 			list = append(list, g.vector)
 			if len(g.rules) == 0 {

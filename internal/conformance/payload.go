@@ -20,7 +20,7 @@ func payloads() []generator {
 	}
 	with := func(change func(s *shape)) *file {
 		s := small()
-		s.hidden = 130
+		s.hidden, s.table = 130, bf16
 		change(&s)
 		return s.file()
 	}

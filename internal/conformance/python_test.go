@@ -60,6 +60,9 @@ func TestPython(t *testing.T) {
 			require.True(t, strings.HasPrefix(lines[i], vectors.Success), "%s: %s", v.Name, lines[i])
 			continue
 		}
+		if strings.HasPrefix(v.Name, "codebook-") { // which it looks at while it verifies
+			lines[i] = strings.Replace(lines[i], vectors.Verifying, vectors.Content, 1)
+		}
 		require.Equal(t, want, lines[i], v.Name)
 	}
 }

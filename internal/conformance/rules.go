@@ -90,6 +90,11 @@ var Rules = []Rule{
 	{ID: "manifest-storage", Section: "11", Quote: "Norm weights are f32, f16 or bf16."},
 	{ID: "tokenizer", Section: "14", Quote: "the content of the tokenizer section"},
 
+	{ID: "codebook", Section: "18", Quote: "with them the section ends"},
+	{ID: "codebook-keys", Section: "18", Quote: "A key MUST be present in the kinds that it is of and absent in the others."},
+	{ID: "codebook-ids", Section: "18", Quote: "All ids MUST be below vocab_size."},
+	{ID: "codebook-overlap", Section: "18", Quote: "Those of image and audio MUST NOT overlap, and MUST be at or above 8"},
+
 	{ID: "opening", Section: "14", Quote: "A reader MUST apply its rules to every file.", Tests: []string{"TestGo"}},
 	{ID: "unverified", Section: "14", Quote: "an illegal code or a wrong scale then gives a wrong result, and MUST NOT give anything worse", Tests: []string{"TestUnverifiedFilesAreHarmless"}},
 	{ID: "hash-extent", Section: "14", Quote: "the SHA-256 of an extent or section"},

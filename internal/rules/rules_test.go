@@ -15,6 +15,18 @@ import (
 
 const module = "github.com/tritter-ai/tritter/"
 
+// What the packages above others may depend on in common.
+var (
+	regexps    = []string{"github.com/dlclark/regexp2/v2", "golang.org/x/text"}
+	pickles    = []string{"github.com/nlpodyssey/gopickle/pickle", "github.com/nlpodyssey/gopickle/types"}
+	vectors    = []string{"kernels", "kernels/ref", "quantize", "kernels/cpu", "golang.org/x/sys"}
+	engines    = join(vectors, regexps, []string{"format", "model", "tokenizer", "nearest", "codebook", "runtime"})
+	containers = join(pickles, []string{"convert/checkpoint", "convert/checkpoint/tensor", "convert/checkpoint/safetensors", "convert/checkpoint/torch", "convert/checkpoint/gguf", "github.com/x448/float16"})
+	converting = join(engines, containers, []string{"convert/vocab", "convert"})
+)
+
+func join(lists ...[]string) []string { return slices.Concat(lists...) }
+
 // mayImport lists, for each package of the library, what it may depend on,
 // directly or not: packages of this module by their path in it, others by a
 // prefix of their path. The standard library is always allowed.
@@ -24,25 +36,23 @@ var mayImport = map[string][]string{
 	"quantize":                       {},
 	"kernels":                        {},
 	"kernels/ref":                    {"kernels", "quantize"},
-	"kernels/cpu":                    {"kernels", "kernels/ref", "quantize", "golang.org/x/sys/cpu"},
-	"tokenizer":                      {"github.com/dlclark/regexp2/v2", "golang.org/x/text/unicode/norm", "golang.org/x/text/transform"},
-	"runtime":                        {"format", "model", "quantize", "kernels", "kernels/ref", "kernels/cpu", "golang.org/x/sys/cpu", "tokenizer", "github.com/dlclark/regexp2/v2", "golang.org/x/text"},
+	"kernels/cpu":                    vectors,
+	"nearest":                        {"kernels", "kernels/ref", "quantize"},
+	"codebook":                       join(vectors, []string{"format", "nearest"}),
+	"tokenizer":                      regexps,
+	"runtime":                        engines,
 	"convert/checkpoint/tensor":      {},
 	"convert/checkpoint/safetensors": {"convert/checkpoint/tensor"},
 	"convert/checkpoint/gguf":        {"convert/checkpoint/tensor", "github.com/x448/float16"},
-	"convert/checkpoint/torch": {"convert/checkpoint/tensor", "convert/checkpoint/safetensors",
-		"github.com/nlpodyssey/gopickle/pickle", "github.com/nlpodyssey/gopickle/types"},
-	"convert/checkpoint": {"convert/checkpoint/tensor", "convert/checkpoint/safetensors", "convert/checkpoint/torch", "convert/checkpoint/gguf", "github.com/x448/float16",
-		"github.com/nlpodyssey/gopickle/pickle", "github.com/nlpodyssey/gopickle/types"},
-	"convert": {"convert/checkpoint", "convert/checkpoint/tensor", "convert/checkpoint/safetensors", "convert/checkpoint/torch", "convert/checkpoint/gguf", "convert/vocab", "format", "model", "quantize", "tokenizer", "runtime", "kernels", "kernels/ref", "kernels/cpu", "golang.org/x/sys/cpu",
-		"github.com/nlpodyssey/gopickle/pickle", "github.com/nlpodyssey/gopickle/types", "github.com/x448/float16", "github.com/dlclark/regexp2/v2", "golang.org/x/text"},
-	"verify": {"verify/sshsig", "golang.org/x/crypto", "golang.org/x/sys", "convert", "convert/checkpoint", "convert/checkpoint/tensor", "convert/checkpoint/safetensors", "convert/checkpoint/torch", "convert/checkpoint/gguf", "convert/vocab", "format", "model", "quantize", "tokenizer", "runtime", "kernels", "kernels/ref", "kernels/cpu", "golang.org/x/sys/cpu",
-		"github.com/nlpodyssey/gopickle/pickle", "github.com/nlpodyssey/gopickle/types", "github.com/x448/float16", "github.com/dlclark/regexp2/v2", "golang.org/x/text"},
-	"verify/sshsig": {"golang.org/x/crypto", "golang.org/x/sys"},
-	"convert/vocab": {},
-	"demo":          {},
-	"export": {"convert/checkpoint/gguf", "convert/checkpoint/safetensors", "convert/checkpoint/tensor", "format", "model", "quantize", "tokenizer", "runtime", "kernels", "kernels/ref", "kernels/cpu", "golang.org/x/sys/cpu",
-		"github.com/x448/float16", "github.com/dlclark/regexp2/v2", "golang.org/x/text"},
+	"convert/checkpoint/torch":       join(pickles, []string{"convert/checkpoint/tensor", "convert/checkpoint/safetensors"}),
+	"convert/checkpoint":             containers,
+	"convert/vocab":                  {},
+	"convert":                        converting,
+	"export":                         converting,
+	"verify":                         join(converting, []string{"verify/sshsig", "golang.org/x/crypto"}),
+	"verify/sshsig":                  {"golang.org/x/crypto", "golang.org/x/exp", "golang.org/x/sys"},
+	"chat":                           join(engines, []string{"github.com/nikolalohinski/gonja/v2", "github.com/dustin/go-humanize", "github.com/json-iterator/go", "github.com/modern-go", "github.com/pkg/errors", "github.com/sirupsen/logrus", "golang.org/x/exp/utf8string"}),
+	"demo":                           {},
 }
 
 // anything are packages whose imports are free: commands, tests, tools.
@@ -112,8 +122,13 @@ func TestFilesAreOneIdea(t *testing.T) {
 // TestModules: the commands contain these modules of others and no more. SECURITY.md
 // names them.
 func TestModules(t *testing.T) {
-	want := []string{"github.com/VividCortex/ewma", "github.com/acarl005/stripansi", "github.com/alecthomas/kong", "github.com/dlclark/regexp2/v2", "github.com/mattn/go-runewidth",
-		"github.com/nlpodyssey/gopickle", "github.com/rivo/uniseg", "github.com/vbauerster/mpb/v8", "github.com/x448/float16", "golang.org/x/crypto", "golang.org/x/sys", "golang.org/x/term", "golang.org/x/text"}
+	want := []string{
+		"github.com/VividCortex/ewma", "github.com/acarl005/stripansi", "github.com/alecthomas/kong", "github.com/dlclark/regexp2/v2", "github.com/dustin/go-humanize",
+		"github.com/json-iterator/go", "github.com/mattn/go-runewidth", "github.com/modern-go/concurrent", "github.com/modern-go/reflect2",
+		"github.com/nikolalohinski/gonja/v2", "github.com/nlpodyssey/gopickle", "github.com/pkg/errors", "github.com/rivo/uniseg", "github.com/sirupsen/logrus",
+		"github.com/vbauerster/mpb/v8", "github.com/x448/float16", "golang.org/x/crypto", "golang.org/x/exp", "golang.org/x/sys", "golang.org/x/term",
+		"golang.org/x/text",
+	}
 	have := map[string]bool{}
 	for _, path := range goList(t, "-deps", "-f", "{{with .Module}}{{.Path}}{{end}}", "./cmd/...") {
 		if path != strings.TrimSuffix(module, "/") {
@@ -124,7 +139,7 @@ func TestModules(t *testing.T) {
 	text, err := os.ReadFile("../../SECURITY.md")
 	require.NoError(t, err)
 	for _, path := range want {
-		name := strings.TrimSuffix(strings.TrimSuffix(path, "/v2"), "/v8")
+		name := strings.TrimSuffix(strings.TrimSuffix(strings.TrimSuffix(path, "/v2"), "/v8"), "/go")
 		name = strings.TrimPrefix(name[strings.LastIndexByte(name, '/')+1:], "go-")
 		require.Contains(t, string(text), name, "SECURITY.md does not name %s", path)
 	}

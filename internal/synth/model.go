@@ -12,8 +12,9 @@ import (
 
 // WriteModel writes a .trit file of random weights for a Config: projections in
 // 2-bit tiles, the embedding and an untied head in the encoding given, norms of
-// ones. It has no tokenizer. The same arguments give the same bytes.
-func WriteModel(path string, c *model.Config, head format.Encoding) error {
+// ones. It has no sections but the config and those given. The same arguments give
+// the same bytes.
+func WriteModel(path string, c *model.Config, head format.Encoding, sections ...Section) error {
 	if err := c.Validate(); err != nil {
 		return err
 	}
@@ -30,7 +31,11 @@ func WriteModel(path string, c *model.Config, head format.Encoding) error {
 		}
 		specs = append(specs, s)
 	}
-	layout, err := format.NewLayout(specs, format.SectionConfig)
+	names := []string{format.SectionConfig}
+	for _, s := range sections {
+		names = append(names, s.Name)
+	}
+	layout, err := format.NewLayout(specs, names...)
 	if err != nil {
 		return err
 	}
@@ -52,7 +57,18 @@ func WriteModel(path string, c *model.Config, head format.Encoding) error {
 	if err := w.SetSection(format.SectionConfig, config); err != nil {
 		return err
 	}
+	for _, s := range sections {
+		if err := w.SetSection(s.Name, s.Data); err != nil {
+			return err
+		}
+	}
 	return w.Finish()
+}
+
+// Section is a section of a file.
+type Section struct {
+	Name string
+	Data []byte
 }
 
 // distinct is how many different stretches of random weights a tensor repeats: to

@@ -11,13 +11,14 @@ import (
 	"github.com/tritter-ai/tritter/kernels"
 )
 
-// The golden values of the specification's last section are this package's results; those of sampling are not its
+// The golden values of the specification's section 16 are this package's results; those of sampling are not its
 // business.
 func TestSpecificationGoldenValues(t *testing.T) {
 	text, err := os.ReadFile("../../spec/numerics.md")
 	require.NoError(t, err)
 	_, section, found := strings.Cut(string(text), "\n## 16. Golden values\n")
 	require.True(t, found)
+	section, _, _ = strings.Cut(section, "\n## ")
 	seen := map[string]int{}
 	for _, line := range strings.Split(section, "\n") {
 		if !strings.HasPrefix(line, "    ") {
