@@ -50,7 +50,7 @@ var mayImport = map[string][]string{
 	"convert":                        converting,
 	"export":                         converting,
 	"verify":                         join(converting, []string{"verify/sshsig", "golang.org/x/crypto"}),
-	"verify/sshsig":                  {"golang.org/x/crypto", "golang.org/x/exp", "golang.org/x/sys"},
+	"verify/sshsig":                  {"golang.org/x/crypto", "golang.org/x/sys"},
 	"chat":                           join(engines, []string{"github.com/nikolalohinski/gonja/v2", "github.com/dustin/go-humanize", "github.com/json-iterator/go", "github.com/modern-go", "github.com/pkg/errors", "github.com/sirupsen/logrus", "golang.org/x/exp/utf8string"}),
 	"demo":                           {},
 }
