@@ -3,6 +3,7 @@
 package cmd
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -12,7 +13,9 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/tritter-ai/tritter/codebook"
+	"github.com/tritter-ai/tritter/internal/cudastub"
 	"github.com/tritter-ai/tritter/internal/synth"
+	"github.com/tritter-ai/tritter/kernels/cuda/driver"
 )
 
 var programs string // folder of the built commands
@@ -38,18 +41,43 @@ func TestSessions(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	stub := cudaStub(t)
 	testscript.Run(t, testscript.Params{
 		Dir: filepath.Join("testdata", "script"),
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("PATH", programs+string(os.PathListSeparator)+e.Getenv("PATH"))
 			e.Setenv("FIXTURES", filepath.Join(root, "testdata", "fixtures"))
 			e.Setenv("DEMO", filepath.Join(root, "testdata", "demo"))
+			e.Setenv("TRITTER_DEVICE", "cpu") // the same on every machine; devices.txtar asks for others
+			e.Setenv("STUB", stub)
 			return nil
+		},
+		Condition: func(name string) (bool, error) {
+			if name != "stub" {
+				return false, fmt.Errorf("condition %q, want stub", name)
+			}
+			return stub != "", nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exits, "damage": damage, "truncate": truncate, "codebook": writeCodebook,
 		},
 	})
+}
+
+// cudaStub returns the stand-in for the CUDA library, or "" where there is no C
+// compiler or the commands are built without CUDA.
+func cudaStub(t *testing.T) string {
+	if _, err := driver.Load("none"); errors.Is(err, driver.ErrUnavailable) {
+		return ""
+	}
+	path, err := cudastub.Compile(t.TempDir())
+	if errors.Is(err, cudastub.ErrNoCompiler) {
+		return ""
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
 }
 
 // exits runs a program and holds it to an exit code: exits CODE PROGRAM [ARG ...].

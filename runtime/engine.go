@@ -114,6 +114,7 @@ type MemoryPlan struct {
 type Options struct {
 	Context int // greatest length of a sequence; 0 is the model's max_position_embeddings
 	Threads int // goroutines that compute; 0 is GOMAXPROCS
+	Device  int // number of the CUDA device, for NewCUDA
 
 	// Kernels computes; nil is the fastest implementation of this machine. All
 	// give the same bits (kernels/cpu lists them).

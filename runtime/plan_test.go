@@ -66,10 +66,3 @@ func TestPlanAgreesWithEngine(t *testing.T) {
 	}
 	require.Equal(t, weights+4*rows, computed)
 }
-
-func TestHostMemory(t *testing.T) {
-	total, available, err := runtime.HostMemory()
-	require.NoError(t, err)
-	require.Greater(t, available, int64(0))
-	require.LessOrEqual(t, available, total)
-}

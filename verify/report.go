@@ -3,7 +3,8 @@ package verify
 // Options select the checks.
 type Options struct {
 	Quick   bool   // the structure, the config and what the directory promises; no payload
-	Run     bool   // compute the self-test on every engine of this machine
+	Run     bool   // compute the self-test on every engine of this machine that Device names
+	Device  string // "cpu", "cuda" or "cuda:N"; empty or "auto" is all, CUDA where it can
 	Source  string // a checkpoint: derive every trit and scale from it again
 	Compare string // another .trit file: are its weights, config and tokenizer the same?
 	Tensors bool   // measure every tensor: Report.Tensors

@@ -18,6 +18,7 @@ import (
 
 	"github.com/tritter-ai/tritter/format"
 	"github.com/tritter-ai/tritter/kernels/cpu"
+	"github.com/tritter-ai/tritter/kernels/cuda/driver"
 	"github.com/tritter-ai/tritter/model"
 	"github.com/tritter-ai/tritter/runtime"
 	"github.com/tritter-ai/tritter/tokenizer"
@@ -318,24 +319,62 @@ func (v *verifier) checkSelfTest() (string, error) {
 	if err != nil {
 		return "", err
 	}
+	device := v.opt.Device
+	if device == "" {
+		device = runtime.DeviceAuto
+	}
+	if err := runtime.CheckDevice(device); err != nil {
+		return "", err
+	}
+	opt := runtime.Options{Threads: min(v.opt.Workers, runtime.MaxThreads)}
 	var names []string
+	without := ""
 	v.progress("self-test", 0, 0)
-	for _, ops := range cpu.Implementations() {
-		e, err := runtime.NewCPU(m, runtime.Options{Threads: min(v.opt.Workers, runtime.MaxThreads), Kernels: ops})
-		if err != nil {
-			return "", err
-		}
-		err = v.selfTest.Check(v.ctx, e, v.tokenizer)
-		names = append(names, e.Name())
-		if closeErr := e.Close(); closeErr != nil {
-			return "", closeErr
-		}
-		if v.ctx.Err() != nil {
-			return "", v.ctx.Err()
-		}
-		if err != nil {
-			v.find("self-test", err)
+	if device == runtime.DeviceAuto || device == runtime.DeviceCPU {
+		for _, ops := range cpu.Implementations() {
+			opt.Kernels = ops
+			e, err := runtime.NewCPU(m, opt)
+			if err != nil {
+				return "", err
+			}
+			if err := v.computeSelfTest(e, &names); err != nil {
+				return "", err
+			}
 		}
 	}
-	return fmt.Sprintf("%d logits to the bit on %s", len(v.selfTest.Logits), strings.Join(names, ", ")), nil
+	if device != runtime.DeviceCPU {
+		on := device
+		if on == runtime.DeviceAuto {
+			on = runtime.DeviceCUDA
+		}
+		e, _, err := runtime.OpenEngine(m, opt, on)
+		switch {
+		case err == nil:
+			if err := v.computeSelfTest(e, &names); err != nil {
+				return "", err
+			}
+		case device != runtime.DeviceAuto:
+			return "", fmt.Errorf("device %s: %w", device, err)
+		case !errors.Is(err, driver.ErrUnavailable):
+			reason, _, _ := strings.Cut(err.Error(), "\n")
+			without = "; not on CUDA: " + reason
+		}
+	}
+	return fmt.Sprintf("%d logits to the bit on %s%s", len(v.selfTest.Logits), strings.Join(names, ", "), without), nil
+}
+
+// computeSelfTest computes the logits on one engine, closes it and adds its name.
+func (v *verifier) computeSelfTest(e runtime.Engine, names *[]string) error {
+	*names = append(*names, e.Name())
+	err := v.selfTest.Check(v.ctx, e, v.tokenizer)
+	if closeErr := e.Close(); closeErr != nil {
+		return closeErr
+	}
+	if v.ctx.Err() != nil {
+		return v.ctx.Err()
+	}
+	if err != nil {
+		v.find("self-test", err)
+	}
+	return nil
 }

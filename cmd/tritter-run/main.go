@@ -29,6 +29,7 @@ type grammar struct {
 	Bench      benchCommand      `cmd:"" help:"Measure prefill and decode."`
 	Info       infoCommand       `cmd:"" help:"Describe a model: config, tensors, sizes."`
 	Plan       planCommand       `cmd:"" help:"Account for the memory of a model: does it fit, and with what context?"`
+	Devices    devicesCommand    `cmd:"" help:"List where models can run: CPU and GPUs, with their memory."`
 
 	cli.Common
 }
@@ -38,7 +39,7 @@ func main() { cli.Main("tritter-run", description, &grammar{}, separate(os.Args[
 // separate makes -- end the commands as well as the flags: without it, kong would
 // still take a prompt such as "info" after -- for the command of that name.
 func separate(args []string) []string {
-	commands := []string{"generate", "chat", "tokenize", "detokenize", "logits", "embed", "bench", "info", "plan"}
+	commands := []string{"generate", "chat", "tokenize", "detokenize", "logits", "embed", "bench", "info", "plan", "devices"}
 	if slices.Contains(args, "--") && !slices.Contains(commands, args[0]) {
 		return append([]string{"generate"}, args...)
 	}
@@ -132,19 +133,16 @@ func readTokenizer(path string) (*tokenizer.Tokenizer, error) {
 
 // engineFlags choose and configure an engine.
 type engineFlags struct {
-	Context int    `help:"Positions a sequence may hold (default: the model's maximum)." placeholder:"N"`
-	Threads int    `help:"Goroutines that compute (default: all cores). Does not change the result." placeholder:"N"`
-	Device  string `help:"auto, cpu or cuda." enum:"auto,cpu,cuda" default:"auto"`
+	Context int `help:"Positions a sequence may hold (default: the model's maximum)." placeholder:"N"`
+	Threads int `help:"Goroutines that compute (default: all cores). Does not change the result." placeholder:"N"`
+	cli.DeviceFlag
 }
 
 func (e *engineFlags) open(m *runtime.Model) (runtime.Engine, error) {
 	if e.Context < 0 || e.Threads < 0 {
 		return nil, cli.Usage("--context and --threads want at least 1, got %d and %d", e.Context, e.Threads)
 	}
-	if e.Device == "cuda" {
-		return nil, errors.New("--device cuda: this build has no CUDA engine; use --device cpu")
-	}
-	return runtime.NewCPU(m, runtime.Options{Context: e.Context, Threads: e.Threads})
+	return e.OpenEngine("tritter-run", m, runtime.Options{Context: e.Context, Threads: e.Threads})
 }
 
 // promptFlags say how text becomes ids.

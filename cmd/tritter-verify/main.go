@@ -24,6 +24,9 @@ type command struct {
 	File    string `arg:"" help:"File to check." placeholder:"FILE.trit"`
 	Quick   bool   `help:"Check the header, the config and the tokenizer only, not the weights."`
 	Engines bool   `name:"run" help:"Also compute the self-test on every engine of this machine."`
+
+	Device cli.Device `help:"Engines of --run: auto (all that can), cpu, cuda, or cuda:N for the N-th GPU." placeholder:"auto" default:"auto" env:"TRITTER_DEVICE"`
+
 	Source  string `help:"Also derive every trit and scale from this checkpoint again." placeholder:"DIR"`
 	Compare string `help:"Also hold the weights, config and tokenizer to those of another file." placeholder:"OTHER.trit"`
 	Tensors bool   `help:"Also measure every tensor: shares of -1, 0 and +1, scales, anomalies (in --json)."`
@@ -56,7 +59,7 @@ func (c *command) Validate() error {
 // Run verifies.
 func (c *command) Run(ctx context.Context) error {
 	progress := cli.NewProgress(c.Quiet || c.JSON)
-	report, err := verify.File(ctx, c.File, verify.Options{Quick: c.Quick, Run: c.Engines, Source: c.Source, Compare: c.Compare, Tensors: c.Tensors || c.Report != "",
+	report, err := verify.File(ctx, c.File, verify.Options{Quick: c.Quick, Run: c.Engines, Device: string(c.Device), Source: c.Source, Compare: c.Compare, Tensors: c.Tensors || c.Report != "",
 		AllowedSigners: c.AllowedSigners, Signature: c.Signature, Unsigned: c.Sign != "", Workers: c.Workers}, progress.Update)
 	progress.Close()
 	if err != nil && report.OK() {

@@ -20,7 +20,7 @@ var (
 	regexps    = []string{"github.com/dlclark/regexp2/v2", "golang.org/x/text"}
 	pickles    = []string{"github.com/nlpodyssey/gopickle/pickle", "github.com/nlpodyssey/gopickle/types"}
 	vectors    = []string{"kernels", "kernels/ref", "quantize", "kernels/cpu", "golang.org/x/sys"}
-	engines    = join(vectors, regexps, []string{"format", "model", "tokenizer", "nearest", "codebook", "runtime"})
+	engines    = join(vectors, regexps, []string{"format", "model", "tokenizer", "nearest", "codebook", "runtime", "kernels/cuda/driver", "github.com/ebitengine/purego"})
 	containers = join(pickles, []string{"convert/checkpoint", "convert/checkpoint/tensor", "convert/checkpoint/safetensors", "convert/checkpoint/torch", "convert/checkpoint/gguf", "github.com/x448/float16"})
 	converting = join(engines, containers, []string{"convert/vocab", "convert"})
 )
@@ -37,6 +37,8 @@ var mayImport = map[string][]string{
 	"kernels":                        {},
 	"kernels/ref":                    {"kernels", "quantize"},
 	"kernels/cpu":                    vectors,
+	"kernels/cuda/driver":            {"github.com/ebitengine/purego"},
+	"kernels/cuda/ptx":               {},
 	"nearest":                        {"kernels", "kernels/ref", "quantize"},
 	"codebook":                       join(vectors, []string{"format", "nearest"}),
 	"tokenizer":                      regexps,
@@ -95,6 +97,33 @@ func TestImports(t *testing.T) {
 	}
 }
 
+// TestWhereCUDAIs: the library that opens the driver is linked where the driver is,
+// and not with the build tag nocuda, which makes a static binary.
+func TestWhereCUDAIs(t *testing.T) {
+	const opener = "github.com/ebitengine/purego"
+	for _, c := range []struct {
+		os, arch, tags string
+		want           bool
+	}{
+		{"linux", "amd64", "", true}, {"linux", "arm64", "", true},
+		{"linux", "amd64", "nocuda", false}, {"linux", "arm64", "nocuda", false},
+		{"linux", "386", "", false}, {"windows", "amd64", "", false}, {"darwin", "arm64", "", false},
+	} {
+		cmd := exec.Command("go", "list", "-deps", "-tags", c.tags, "./cmd/...")
+		cmd.Dir = "../.."
+		cmd.Env = append(os.Environ(), "GOOS="+c.os, "GOARCH="+c.arch, "CGO_ENABLED=0")
+		cmd.Stderr = os.Stderr
+		out, err := cmd.Output()
+		require.NoError(t, err)
+		linked := false
+		for _, dep := range strings.Fields(string(out)) {
+			linked = linked || dep == opener || strings.HasPrefix(dep, opener+"/")
+			require.False(t, c.tags == "nocuda" && dep == "runtime/cgo", "nocuda builds are static")
+		}
+		require.Equal(t, c.want, linked, "%s/%s, tags %q", c.os, c.arch, c.tags)
+	}
+}
+
 // TestPackageComments: every package has a package comment. (Exported
 // names are left to staticcheck and review.)
 func TestPackageComments(t *testing.T) {
@@ -122,8 +151,10 @@ func TestFilesAreOneIdea(t *testing.T) {
 // TestModules: the commands contain these modules of others and no more. SECURITY.md
 // names them.
 func TestModules(t *testing.T) {
+	t.Setenv("GOOS", "linux") // which links the most
+	t.Setenv("GOARCH", "amd64")
 	want := []string{
-		"github.com/VividCortex/ewma", "github.com/acarl005/stripansi", "github.com/alecthomas/kong", "github.com/dlclark/regexp2/v2", "github.com/dustin/go-humanize",
+		"github.com/VividCortex/ewma", "github.com/acarl005/stripansi", "github.com/alecthomas/kong", "github.com/dlclark/regexp2/v2", "github.com/dustin/go-humanize", "github.com/ebitengine/purego",
 		"github.com/json-iterator/go", "github.com/mattn/go-runewidth", "github.com/modern-go/concurrent", "github.com/modern-go/reflect2",
 		"github.com/nikolalohinski/gonja/v2", "github.com/nlpodyssey/gopickle", "github.com/pkg/errors", "github.com/rivo/uniseg", "github.com/sirupsen/logrus",
 		"github.com/vbauerster/mpb/v8", "github.com/x448/float16", "golang.org/x/crypto", "golang.org/x/exp", "golang.org/x/sys", "golang.org/x/term",

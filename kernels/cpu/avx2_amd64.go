@@ -3,9 +3,10 @@
 package cpu
 
 import (
+	"encoding/binary"
 	"math"
+	"os"
 	"sync"
-	"unsafe"
 
 	"golang.org/x/sys/cpu"
 
@@ -13,33 +14,68 @@ import (
 	"github.com/tritter-ai/tritter/kernels/ref"
 )
 
-// native lists what this processor has.
+// native lists what this processor has. AMX has to be asked for: it was held to the
+// reference under an emulator of its instructions, and on no processor yet.
 func native() (all []kernels.Ops) {
 	if cpu.X86.HasAVX2 && cpu.X86.HasFMA && cpu.X86.HasF16C {
 		all = append(all, avx2{})
 		if cpu.X86.HasAVX512F && cpu.X86.HasAVX512BW && cpu.X86.HasAVX512VL && cpu.X86.HasAVX512VNNI {
 			all = append(all, vnni{})
+			if os.Getenv("TRITTER_AMX") == "1" && cpu.X86.HasAMXTile && cpu.X86.HasAMXInt8 && permitAMX() {
+				all = append(all, amx{})
+			}
 		}
 	}
 	return all
 }
 
-// avx2 is the implementation for AVX2 and FMA. Its twin is ref, whose methods it
-// keeps where they are not worth a kernel or a shape does not fit the registers.
+// avx2 is the implementation for AVX2 and FMA. Its twin is ref, which also finishes
+// what is too short for a register.
 type avx2 struct{ ref.Ops }
 
 func (avx2) Name() string { return "avx2" }
 
 // scratch is memory that a call needs for itself.
 type scratch struct {
-	panel  []byte
+	// These come first, where they are aligned to the lines of a cache.
+	panel      [panelTiles * panelRows * kernels.TileCols]byte
+	floatPanel [kernels.TileRows * kernels.BlockLen]float32
+	lanes      [floatTokens * kernels.TileRows * kernels.Lanes]float32
+	config     tileConfig
+
+	scales []float32
 	floats []float32
+	excess []int32
+	tails  []tail
 	sums   []int32
-	out    [16]int32 // here and not on the stack, where calls through a variable would move it to the heap
+	acc    []float32
+	group  []float32
+	out    [gemvRows]float32
 }
+
+// tail is the end of a row, 128 bytes, and of three tokens, 32 f32 each: kernels
+// take as many elements from it as fill their lanes.
+type tail = [128 + 3*4*kernels.Lanes]byte
+
+// putTail copies x into token k of a tail, and makes the elements that it does not
+// have absent ones: absent is 0 or -0.
+func putTail(t *tail, k int, x []float32, absent float32) {
+	b := t[128+128*k:][:128]
+	for i := range kernels.Lanes {
+		v := absent
+		if i < len(x) {
+			v = x[i]
+		}
+		binary.LittleEndian.PutUint32(b[4*i:], math.Float32bits(v))
+	}
+}
+
+// negativeZero is where a sum begins to which kernels add: -0 + b = b for every b.
+var negativeZero = float32(math.Copysign(0, -1))
 
 var scratches = sync.Pool{New: func() any { return new(scratch) }}
 
+// grow returns a slice of n elements, keeping the memory of s where it suffices.
 func grow[T any](s *[]T, n int) []T {
 	if cap(*s) < n {
 		*s = make([]T, n)
@@ -48,217 +84,8 @@ func grow[T any](s *[]T, n int) []T {
 	return *s
 }
 
-// TernaryInt8 multiplies tiles in place for one token. For more, it unpacks four
-// rows once and multiplies them by two tokens at a time.
-func (avx2) TernaryInt8(y []float32, ldy int, w *kernels.Ternary, x *kernels.Acts, lo, hi int) {
-	kernels.CheckTernaryInt8(y, ldy, w, x, lo, hi)
-	ternaryInt8(y, ldy, w, x, lo, hi, ternaryKernels{gemv: ternaryGEMV, tokens: 2, gemm: func(sums *[16]int32, panel *byte, q *int8, stride int) {
-		second := unsafe.Add(unsafe.Pointer(q), stride) // SAFETY: ternaryInt8 gives tokens of stride codes each
-		ternaryGEMM((*[8]int32)(sums[:]), panel, stride, q, (*int8)(second), stride/32)
-	}})
+// share is the size of the next of the equal parts, at most most, that n makes.
+func share(n, most int) int {
+	parts := (n + most - 1) / most
+	return (n + parts - 1) / parts
 }
-
-// ternaryKernels are the parts of TernaryInt8 that differ between processors.
-type ternaryKernels struct {
-	gemv   func(sums *[4]int32, tiles *byte, n int, q *int8)
-	tokens int // how many gemm takes at once
-	gemm   func(sums *[16]int32, panel *byte, q *int8, stride int)
-}
-
-func ternaryInt8(y []float32, ldy int, w *kernels.Ternary, x *kernels.Acts, lo, hi int, k ternaryKernels) {
-	if x.M == 0 || lo == hi {
-		return
-	}
-	if w.Group != 0 {
-		ternaryGroups(y, ldy, w, x, lo, hi, k)
-		return
-	}
-	s := scratches.Get().(*scratch)
-	defer scratches.Put(s)
-	tiles := w.ColTiles()
-	twice := grow(&s.sums, x.M)
-	for m := range twice {
-		twice[m] = 2 * sumInt8(&x.Codes[m*x.Stride], tiles) // codes are trit + 2
-	}
-	for row := lo; row < hi; row += kernels.TileRows {
-		tile := &w.Tiles[row/kernels.TileRows*tiles*kernels.TileBytes]
-		n := min(kernels.TileRows, hi-row)
-		m := 0
-		if x.M >= k.tokens {
-			panel := grow(&s.panel, kernels.TileRows*x.Stride)
-			ternaryPanel(&panel[0], x.Stride, tile, tiles)
-			for ; m+k.tokens <= x.M; m += k.tokens {
-				k.gemm(&s.out, &panel[0], &x.Codes[m*x.Stride], x.Stride)
-				for t := range k.tokens {
-					store(y[(m+t)*ldy+row:][:n], w, row, s.out[4*t:][:n], twice[m+t], x.Max[m+t])
-				}
-			}
-		}
-		for ; m < x.M; m++ {
-			k.gemv((*[4]int32)(s.out[:]), tile, tiles, &x.Codes[m*x.Stride])
-			store(y[m*ldy+row:][:n], w, row, s.out[:n], twice[m], x.Max[m])
-		}
-	}
-}
-
-// store scales the sums of a tile's rows (spec/numerics.md, section 8).
-func store(y []float32, w *kernels.Ternary, row int, sums []int32, twice int32, a float32) {
-	for r := range y {
-		scale := w.Scales[0]
-		if len(w.Scales) > 1 {
-			scale = w.Scales[row+r]
-		}
-		v := float32(float32(sums[r]-twice) * (float32(scale*a) / 127))
-		if w.Bias != nil {
-			v += w.Bias[row+r]
-		}
-		y[r] = v
-	}
-}
-
-// ternaryGroups is TernaryInt8 for scales of groups of columns, whole tiles each.
-func ternaryGroups(y []float32, ldy int, w *kernels.Ternary, x *kernels.Acts, lo, hi int, k ternaryKernels) {
-	s := scratches.Get().(*scratch)
-	defer scratches.Put(s)
-	tiles, step := w.ColTiles(), w.Group/kernels.TileCols
-	for row := lo; row < hi; row += kernels.TileRows {
-		for m := range x.M {
-			var acc [kernels.TileRows]float32
-			for g := range w.Groups() {
-				first := g * step
-				n := min(step, tiles-first)
-				q := &x.Codes[m*x.Stride+g*w.Group]
-				k.gemv((*[4]int32)(s.out[:]), &w.Tiles[(row/kernels.TileRows*tiles+first)*kernels.TileBytes], n, q)
-				twice := 2 * sumInt8(q, n)
-				for r := range min(kernels.TileRows, hi-row) {
-					acc[r] = ref.FMA32(float32(s.out[r]-twice), w.Scales[(row+r)*w.Groups()+g], acc[r])
-				}
-			}
-			for r := range min(kernels.TileRows, hi-row) {
-				v := float32(acc[r] * (x.Max[m] / 127))
-				if w.Bias != nil {
-					v += w.Bias[row+r]
-				}
-				y[m*ldy+row+r] = v
-			}
-		}
-	}
-}
-
-// Dense takes the dot of every row, in the 32 lanes of the specification.
-func (a avx2) Dense(y []float32, ldy int, w *kernels.Dense, x []float32, m, ldx, lo, hi int) {
-	if w.Cols%kernels.Lanes != 0 {
-		a.Ops.Dense(y, ldy, w, x, m, ldx, lo, hi)
-		return
-	}
-	kernels.CheckDense(y, ldy, w, x, m, ldx, lo, hi)
-	dot := map[kernels.DType]func(*byte, *float32, int) float32{kernels.F32: dotF32, kernels.BF16: dotBF16, kernels.F16: dotF16, kernels.I8: dotI8}[w.Type]
-	for row := lo; row < hi; row++ {
-		data := &w.Data[row*w.Cols*w.Type.Size()]
-		for k := range m {
-			s := dot(data, &x[k*ldx], w.Cols/kernels.Lanes)
-			if w.Type == kernels.I8 {
-				s *= w.Scales[row]
-			}
-			y[k*ldy+row] = s
-		}
-	}
-}
-
-// Attention computes the 64 scores of a page at once, each a chain of its own.
-func (a avx2) Attention(out, q []float32, pages []*kernels.Page, kvHead, kvHeads, headDim, n int, buf []float32) {
-	if headDim%8 != 0 {
-		a.Ops.Attention(out, q, pages, kvHead, kvHeads, headDim, n, buf)
-		return
-	}
-	kernels.CheckAttention(out, q, pages, kvHead, kvHeads, headDim, n, buf)
-	scale := float32(1 / math.Sqrt(float64(headDim)))
-	p, o := buf[:kernels.PageLen], buf[kernels.PageLen:][:headDim]
-	head := headDim * kernels.PageLen
-	var m, l float32
-	for c := 0; c*kernels.PageLen < n; c++ {
-		count := min(kernels.PageLen, n-c*kernels.PageLen)
-		scores(&p[0], &q[0], &pages[c].K[kvHead*head], headDim)
-		for j := range p[:count] {
-			p[j] = float32(p[j] * scale)
-		}
-		mc := p[0]
-		for _, v := range p[1:count] {
-			if v > mc {
-				mc = v
-			}
-		}
-		for j := count; j < len(p); j++ {
-			p[j] = float32(math.Inf(-1)) // absent: weight 0, which changes no sum of weights
-		}
-		lc := expSum(&p[0], mc)
-		weighted(&o[0], &p[0], &pages[c].V[kvHead*head], count, headDim, headDim/8)
-		if c == 0 {
-			m, l = mc, lc
-			copy(out, o)
-			continue
-		}
-		top := m
-		if mc > m {
-			top = mc
-		}
-		before, now := ref.Exp32(m-top), ref.Exp32(mc-top)
-		m = top
-		l = ref.FMA32(lc, now, float32(l*before))
-		merge(&out[0], &o[0], before, now, headDim/8)
-	}
-	inv := 1 / l
-	for d := range out {
-		out[d] *= inv
-	}
-}
-
-// rms normalizes x into y and reports whether every step was finite; where not,
-// the reference tells what was wrong.
-func rms(y, x []float32, n *kernels.Norm) bool {
-	ss := sumSquares(&x[0], len(x)/kernels.Lanes)
-	r := 1 / float32(math.Sqrt(float64(ss/float32(len(x))+n.Eps)))
-	scaleNorm(&y[0], &x[0], &n.Weight[0], r, len(x)/8)
-	return kernels.Finite(ss) && kernels.Finite(r) && absMax(&y[0], len(y)/8) < 0x7f800000
-}
-
-// Norm is an RMS norm in one pass for its sum and one for its result.
-func (a avx2) Norm(y, x []float32, n *kernels.Norm) error {
-	if n.Kind != kernels.RMS || len(x)%kernels.Lanes != 0 || len(x) == 0 {
-		return a.Ops.Norm(y, x, n)
-	}
-	kernels.CheckNorm(y, x, n)
-	s := scratches.Get().(*scratch)
-	defer scratches.Put(s)
-	if out := grow(&s.floats, len(x)); rms(out, x, n) { // y may be x, which an error must leave to the reference
-		copy(y, out)
-		return nil
-	}
-	return a.Ops.Norm(y, x, n)
-}
-
-// NormQuant normalizes and rounds to int8.
-func (a avx2) NormQuant(q []int8, x []float32, n *kernels.Norm) (float32, error) {
-	if n != nil && n.Kind != kernels.RMS || len(x)%kernels.Lanes != 0 || len(x) == 0 {
-		return a.Ops.NormQuant(q, x, n)
-	}
-	kernels.CheckNormQuant(q, x, n)
-	y := x
-	if n != nil {
-		s := scratches.Get().(*scratch)
-		defer scratches.Put(s)
-		if y = grow(&s.floats, len(x)); !rms(y, x, n) {
-			return a.Ops.NormQuant(q, x, n)
-		}
-	}
-	top := absMax(&y[0], len(y)/8)
-	if top >= 0x7f800000 {
-		return a.Ops.NormQuant(q, x, n)
-	}
-	amax := max(math.Float32frombits(top), minAbsMax)
-	roundInt8(&q[0], &y[0], float32(1/amax)*127, len(y)/kernels.Lanes)
-	clear(q[len(y):])
-	return amax, nil
-}
-
-const minAbsMax float32 = 1e-5

@@ -13,6 +13,7 @@ import (
 )
 
 //go:generate go run -C _asm . -out ../kernels_amd64.s -stubs ../kernels_amd64.go -pkg cpu
+//go:generate go run -C _asm ./arm64 -out ../kernels_arm64.s -stubs ../kernels_arm64.go
 
 // New returns the fastest implementation for this machine.
 func New() kernels.Ops {

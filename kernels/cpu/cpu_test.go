@@ -12,7 +12,7 @@ import (
 
 // implementations are all there are; a machine that must have one says so in
 // TRITTER_REQUIRE.
-var implementations = []string{"avx2", "avx512"}
+var implementations = []string{"avx2", "avx512", "amx", "neon"}
 
 func TestOps(t *testing.T) {
 	required := strings.Split(os.Getenv("TRITTER_REQUIRE"), ",")
@@ -32,4 +32,4 @@ func TestOps(t *testing.T) {
 	}
 }
 
-func FuzzOps(f *testing.F) { optest.Fuzz(f, cpu.New()) }
+func FuzzOps(f *testing.F) { optest.Fuzz(f, cpu.Implementations()...) }

@@ -4,50 +4,200 @@
 
 package cpu
 
-// ternaryGEMV multiplies n tiles, four rows, by the activations of one token: the sums of (trit+2)*q.
+// ternaryGEMV multiplies the first n tiles of each row of tiles by the activations of one token: the sums of (trit+2)*q, four for each row of tiles. Rows of tiles are rowBytes apart.
 //
 //go:noescape
-func ternaryGEMV(sums *[4]int32, tiles *byte, n int, q *int8)
+func ternaryGEMV(sums *int32, tiles *byte, n int, tileRows int, rowBytes int, q *int8)
 
 // sumInt8 adds 128 n codes.
 //
 //go:noescape
 func sumInt8(q *int8, n int) int32
 
-// ternaryPanel unpacks n tiles into four rows of bytes trit+2, stride bytes apart.
+// ternaryPanel decodes n tiles of four rows of tiles into a panel.
 //
 //go:noescape
-func ternaryPanel(panel *byte, stride int, tiles *byte, n int)
+func ternaryPanel(panel *byte, tiles0 *byte, tiles1 *byte, tiles2 *byte, tiles3 *byte, n int)
 
-// ternaryGEMM multiplies four rows of a panel, 32 n columns, by two tokens: the sums of (trit+2)*q, four for each token.
+// ternaryGEMM multiplies a panel of 4 n columns, n a multiple of 32, by up to 6 tokens, stride bytes apart, and adds the products (trit+1)*q to sums, 16 for each token.
 //
 //go:noescape
-func ternaryGEMM(sums *[8]int32, panel *byte, stride int, q0 *int8, q1 *int8, n int)
+func ternaryGEMM(sums *int32, panel *byte, q *int8, stride int, n int, tokens int)
 
-// dotF32 is the vector sum of w[i]*x[i] over 32 n elements.
+// scaleSums is y[i] = f32(sums[i] - excess) * f for 8 n elements.
 //
 //go:noescape
-func dotF32(w *byte, x *float32, n int) float32
+func scaleSums(y *float32, sums *int32, excess int32, f float32, n int)
 
-// dotBF16 is the vector sum of w[i]*x[i] over 32 n elements.
+// scaleSumsRows is y[i] = f32(sums[i] - excess) * ((scales[i]*a) / 127) for 8 n elements.
 //
 //go:noescape
-func dotBF16(w *byte, x *float32, n int) float32
+func scaleSumsRows(y *float32, sums *int32, scales *float32, excess int32, a float32, n int)
 
-// dotF16 is the vector sum of w[i]*x[i] over 32 n elements.
+// addGroup is y[i] = fma(f32(sums[i] - excess), scales[i], y[i]) for 8 n elements.
 //
 //go:noescape
-func dotF16(w *byte, x *float32, n int) float32
+func addGroup(y *float32, sums *int32, scales *float32, excess int32, n int)
 
-// dotI8 is the vector sum of w[i]*x[i] over 32 n elements.
+// addGroupFloats is y[i] = fma(scales[i%4], sums[i], y[i]) for 4 n elements.
 //
 //go:noescape
-func dotI8(w *byte, x *float32, n int) float32
+func addGroupFloats(y *float32, sums *float32, scales *float32, n int)
 
-// sumSquares is the vector sum of x[i]*x[i] over 32 n elements.
+// ternaryFloat adds the products of a block of up to 8 tiles, four rows, with up to 3 tokens, ldx bytes apart, to four sums for each token. lanes, 128 for each token, is its own.
 //
 //go:noescape
-func sumSquares(x *float32, n int) float32
+func ternaryFloat(sums *float32, tiles *byte, n int, x *float32, ldx int, tokens int, lanes *float32)
+
+// ternaryFloatPanel decodes a block of up to 8 tiles, four rows.
+//
+//go:noescape
+func ternaryFloatPanel(panel *float32, tiles *byte, n int)
+
+// ternaryFloatGEMM is ternaryFloat for a panel of n tiles and two or three tokens.
+//
+//go:noescape
+func ternaryFloatGEMM(sums *float32, panel *float32, n int, x *float32, ldx int, tokens int, lanes *float32)
+
+// dot1F32 adds the dots of a row and 1 tokens, ldx bytes apart, to sums: 32 n elements and, unless end is nil, those in there.
+//
+//go:noescape
+func dot1F32(sums *float32, w *byte, x *float32, ldx int, n int, end *[512]byte)
+
+// dot2F32 adds the dots of a row and 2 tokens, ldx bytes apart, to sums: 32 n elements and, unless end is nil, those in there.
+//
+//go:noescape
+func dot2F32(sums *float32, w *byte, x *float32, ldx int, n int, end *[512]byte)
+
+// dot3F32 adds the dots of a row and 3 tokens, ldx bytes apart, to sums: 32 n elements and, unless end is nil, those in there.
+//
+//go:noescape
+func dot3F32(sums *float32, w *byte, x *float32, ldx int, n int, end *[512]byte)
+
+// dot1BF16 adds the dots of a row and 1 tokens, ldx bytes apart, to sums: 32 n elements and, unless end is nil, those in there.
+//
+//go:noescape
+func dot1BF16(sums *float32, w *byte, x *float32, ldx int, n int, end *[512]byte)
+
+// dot2BF16 adds the dots of a row and 2 tokens, ldx bytes apart, to sums: 32 n elements and, unless end is nil, those in there.
+//
+//go:noescape
+func dot2BF16(sums *float32, w *byte, x *float32, ldx int, n int, end *[512]byte)
+
+// dot3BF16 adds the dots of a row and 3 tokens, ldx bytes apart, to sums: 32 n elements and, unless end is nil, those in there.
+//
+//go:noescape
+func dot3BF16(sums *float32, w *byte, x *float32, ldx int, n int, end *[512]byte)
+
+// dot1F16 adds the dots of a row and 1 tokens, ldx bytes apart, to sums: 32 n elements and, unless end is nil, those in there.
+//
+//go:noescape
+func dot1F16(sums *float32, w *byte, x *float32, ldx int, n int, end *[512]byte)
+
+// dot2F16 adds the dots of a row and 2 tokens, ldx bytes apart, to sums: 32 n elements and, unless end is nil, those in there.
+//
+//go:noescape
+func dot2F16(sums *float32, w *byte, x *float32, ldx int, n int, end *[512]byte)
+
+// dot3F16 adds the dots of a row and 3 tokens, ldx bytes apart, to sums: 32 n elements and, unless end is nil, those in there.
+//
+//go:noescape
+func dot3F16(sums *float32, w *byte, x *float32, ldx int, n int, end *[512]byte)
+
+// dot1I8 adds the dots of a row and 1 tokens, ldx bytes apart, to sums: 32 n elements and, unless end is nil, those in there.
+//
+//go:noescape
+func dot1I8(sums *float32, w *byte, x *float32, ldx int, n int, end *[512]byte)
+
+// dot2I8 adds the dots of a row and 2 tokens, ldx bytes apart, to sums: 32 n elements and, unless end is nil, those in there.
+//
+//go:noescape
+func dot2I8(sums *float32, w *byte, x *float32, ldx int, n int, end *[512]byte)
+
+// dot3I8 adds the dots of a row and 3 tokens, ldx bytes apart, to sums: 32 n elements and, unless end is nil, those in there.
+//
+//go:noescape
+func dot3I8(sums *float32, w *byte, x *float32, ldx int, n int, end *[512]byte)
+
+// sum adds the sum of x to sums[0]: 32 n elements and, unless end is nil, the activations in there.
+//
+//go:noescape
+func sum(sums *float32, x *float32, n int, end *[512]byte)
+
+// sumSquares is sum of the squares of x.
+//
+//go:noescape
+func sumSquares(sums *float32, x *float32, n int, end *[512]byte)
+
+// subtract is d[i] = x[i] - mean for 8 n elements.
+//
+//go:noescape
+func subtract(d *float32, x *float32, mean float32, n int)
+
+// scaleRMS is y[i] = (x[i]*w[i])*r for 8 n elements. It returns the greatest bit pattern of |y[i]|.
+//
+//go:noescape
+func scaleRMS(y *float32, x *float32, w *float32, r float32, n int) uint32
+
+// scaleLayer is y[i] = (x[i]*r)*w[i] for 8 n elements. It returns the greatest bit pattern of |y[i]|.
+//
+//go:noescape
+func scaleLayer(y *float32, x *float32, w *float32, r float32, n int) uint32
+
+// scaleLayerBias is y[i] = ((x[i]*r)*w[i]) + b[i] for 8 n elements. It returns the greatest bit pattern of |y[i]|.
+//
+//go:noescape
+func scaleLayerBias(y *float32, x *float32, w *float32, b *float32, r float32, n int) uint32
+
+// absMax is the greatest bit pattern of |x[i]| of 8 n elements.
+//
+//go:noescape
+func absMax(x *float32, n int) uint32
+
+// roundInt8 is q[i] = x[i]*k rounded half to even, for 32 n elements within +-127.
+//
+//go:noescape
+func roundInt8(q *int8, x *float32, k float32, n int)
+
+// gateSiLU is h[i] = gate[i] / (1 + exp(-gate[i])) * u[i] for 8 n elements.
+//
+//go:noescape
+func gateSiLU(h *float32, gate *float32, u *float32, n int)
+
+// gateReLU2 is h[i] = max(gate[i], 0)^2 * u[i], a NaN staying one, for 8 n elements.
+//
+//go:noescape
+func gateReLU2(h *float32, gate *float32, u *float32, n int)
+
+// addTo adds 8 n elements of y to x.
+//
+//go:noescape
+func addTo(x *float32, y *float32, n int)
+
+// rotate is a[i], b[i] = a[i]*cos[i] - b[i]*sin[i], b[i]*cos[i] + a[i]*sin[i] for 8 n elements.
+//
+//go:noescape
+func rotate(a *float32, b *float32, cos *float32, sin *float32, n int)
+
+// widenF32 converts 8 n elements.
+//
+//go:noescape
+func widenF32(dst *float32, w *byte, n int)
+
+// widenBF16 converts 8 n elements.
+//
+//go:noescape
+func widenBF16(dst *float32, w *byte, n int)
+
+// widenF16 converts 8 n elements.
+//
+//go:noescape
+func widenF16(dst *float32, w *byte, n int)
+
+// widenI8 converts 8 n elements.
+//
+//go:noescape
+func widenI8(dst *float32, w *byte, n int)
 
 // scores are the dots of a query with the 64 keys of a page, k[dim][64]: one chain over dim for each key.
 //
@@ -69,27 +219,17 @@ func weighted(o *float32, p *float32, v *float32, count int, dim int, n int)
 //go:noescape
 func merge(out *float32, o *float32, a float32, b float32, n int)
 
-// scaleNorm is y[i] = (x[i]*w[i])*r for 8 n elements.
-//
-//go:noescape
-func scaleNorm(y *float32, x *float32, w *float32, r float32, n int)
-
-// absMax is the greatest bit pattern of |x[i]| of 8 n elements.
-//
-//go:noescape
-func absMax(x *float32, n int) uint32
-
-// roundInt8 is q[i] = x[i]*k rounded half to even, for 32 n elements within +-127.
-//
-//go:noescape
-func roundInt8(q *int8, x *float32, k float32, n int)
-
 // ternaryGEMV512 is ternaryGEMV in 512-bit registers, two rows in each.
 //
 //go:noescape
-func ternaryGEMV512(sums *[4]int32, tiles *byte, n int, q *int8)
+func ternaryGEMV512(sums *int32, tiles *byte, n int, tileRows int, rowBytes int, q *int8)
 
-// ternaryGEMM512 multiplies four rows of a panel, 64 n columns, by four tokens: the sums of (trit+2)*q, four for each token. Rows and tokens are stride bytes apart.
+// ternaryGEMM512 is ternaryGEMM in 512-bit registers, for up to 8 tokens.
 //
 //go:noescape
-func ternaryGEMM512(sums *[16]int32, panel *byte, q *int8, stride int, n int)
+func ternaryGEMM512(sums *int32, panel *byte, q *int8, stride int, n int, tokens int)
+
+// ternaryGEMMAMX is ternaryGEMM with AMX, for up to 64 tokens; config describes the tiles.
+//
+//go:noescape
+func ternaryGEMMAMX(sums *int32, panel *byte, q *int8, stride int, n int, tokens int, config *[64]byte)

@@ -14,6 +14,16 @@ DATA mask03<>+24(SB)/4, $0x03030303
 DATA mask03<>+28(SB)/4, $0x03030303
 GLOBL mask03<>(SB), RODATA|NOPTR, $32
 
+DATA mask0C<>+0(SB)/4, $0x0c0c0c0c
+DATA mask0C<>+4(SB)/4, $0x0c0c0c0c
+DATA mask0C<>+8(SB)/4, $0x0c0c0c0c
+DATA mask0C<>+12(SB)/4, $0x0c0c0c0c
+DATA mask0C<>+16(SB)/4, $0x0c0c0c0c
+DATA mask0C<>+20(SB)/4, $0x0c0c0c0c
+DATA mask0C<>+24(SB)/4, $0x0c0c0c0c
+DATA mask0C<>+28(SB)/4, $0x0c0c0c0c
+GLOBL mask0C<>(SB), RODATA|NOPTR, $32
+
 DATA flipAA<>+0(SB)/4, $0xaaaaaaaa
 DATA flipAA<>+4(SB)/4, $0xaaaaaaaa
 DATA flipAA<>+8(SB)/4, $0xaaaaaaaa
@@ -23,6 +33,16 @@ DATA flipAA<>+20(SB)/4, $0xaaaaaaaa
 DATA flipAA<>+24(SB)/4, $0xaaaaaaaa
 DATA flipAA<>+28(SB)/4, $0xaaaaaaaa
 GLOBL flipAA<>(SB), RODATA|NOPTR, $32
+
+DATA ones55<>+0(SB)/4, $0x55555555
+DATA ones55<>+4(SB)/4, $0x55555555
+DATA ones55<>+8(SB)/4, $0x55555555
+DATA ones55<>+12(SB)/4, $0x55555555
+DATA ones55<>+16(SB)/4, $0x55555555
+DATA ones55<>+20(SB)/4, $0x55555555
+DATA ones55<>+24(SB)/4, $0x55555555
+DATA ones55<>+28(SB)/4, $0x55555555
+GLOBL ones55<>(SB), RODATA|NOPTR, $32
 
 DATA ones8<>+0(SB)/4, $0x01010101
 DATA ones8<>+4(SB)/4, $0x01010101
@@ -44,151 +64,179 @@ DATA ones16<>+24(SB)/4, $0x00010001
 DATA ones16<>+28(SB)/4, $0x00010001
 GLOBL ones16<>(SB), RODATA|NOPTR, $32
 
-// func ternaryGEMV(sums *[4]int32, tiles *byte, n int, q *int8)
+DATA f127<>+0(SB)/4, $(127.0)
+DATA f127<>+4(SB)/4, $(127.0)
+DATA f127<>+8(SB)/4, $(127.0)
+DATA f127<>+12(SB)/4, $(127.0)
+DATA f127<>+16(SB)/4, $(127.0)
+DATA f127<>+20(SB)/4, $(127.0)
+DATA f127<>+24(SB)/4, $(127.0)
+DATA f127<>+28(SB)/4, $(127.0)
+GLOBL f127<>(SB), RODATA|NOPTR, $32
+
+DATA tritTable<>+0(SB)/4, $(0.0)
+DATA tritTable<>+4(SB)/4, $(1.0)
+DATA tritTable<>+8(SB)/4, $(0.0)
+DATA tritTable<>+12(SB)/4, $(-1.0)
+DATA tritTable<>+16(SB)/4, $(0.0)
+DATA tritTable<>+20(SB)/4, $(1.0)
+DATA tritTable<>+24(SB)/4, $(0.0)
+DATA tritTable<>+28(SB)/4, $(-1.0)
+GLOBL tritTable<>(SB), RODATA|NOPTR, $32
+
+// func ternaryGEMV(sums *int32, tiles *byte, n int, tileRows int, rowBytes int, q *int8)
 // Requires: AVX, AVX2
-TEXT ·ternaryGEMV(SB), NOSPLIT, $0-32
+TEXT ·ternaryGEMV(SB), NOSPLIT, $128-48
 	MOVQ    sums+0(FP), DI
 	MOVQ    tiles+8(FP), SI
+	MOVQ    tileRows+24(FP), R9
+	MOVQ    rowBytes+32(FP), BX
+	VMOVDQU mask03<>+0(SB), Y14
+	VMOVDQU mask0C<>+0(SB), Y15
+	TESTQ   R9, R9
+	JZ      gemv_row_end
+
+gemv_row:
+	MOVQ    SI, R10
+	MOVQ    q+40(FP), R11
 	MOVQ    n+16(FP), CX
-	MOVQ    q+24(FP), DX
-	VMOVDQU mask03<>+0(SB), Y12
-	VMOVDQU flipAA<>+0(SB), Y13
-	VPXOR   Y4, Y4, Y4
-	VPXOR   Y5, Y5, Y5
-	VPXOR   Y6, Y6, Y6
-	VPXOR   Y7, Y7, Y7
+	VPXOR   Y12, Y12, Y12
+	VMOVDQU Y12, (SP)
+	VMOVDQU Y12, 32(SP)
+	VMOVDQU Y12, 64(SP)
+	VMOVDQU Y12, 96(SP)
 
 gemv_group:
 	CMPQ  CX, $0x00
-	JE    gemv_done
+	JE    gemv_sums
 	VPXOR Y0, Y0, Y0
 	VPXOR Y1, Y1, Y1
 	VPXOR Y2, Y2, Y2
 	VPXOR Y3, Y3, Y3
+	VPXOR Y4, Y4, Y4
+	VPXOR Y5, Y5, Y5
+	VPXOR Y6, Y6, Y6
+	VPXOR Y7, Y7, Y7
 	MOVQ  CX, R8
-	CMPQ  R8, $0x08
+	CMPQ  R8, $0x05
 	JLE   gemv_few
-	MOVQ  $0x00000008, R8
+	MOVQ  $0x00000005, R8
 
 gemv_few:
-	SUBQ R8, CX
+	SUBQ  R8, CX
+	TESTQ R8, R8
+	JZ    gemv_tile_end
 
 gemv_tile:
-	CMPQ       R8, $0x00
-	JE         gemv_tile_end
-	VMOVDQU    (DX), Y8
-	VMOVDQU    32(DX), Y9
-	VMOVDQU    64(DX), Y10
-	VMOVDQU    96(DX), Y11
-	VPXOR      (SI), Y13, Y15
-	VPAND      Y12, Y15, Y14
-	VPMADDUBSW Y8, Y14, Y14
-	VPADDW     Y14, Y0, Y0
-	VPSRLW     $0x02, Y15, Y14
-	VPAND      Y12, Y14, Y14
-	VPMADDUBSW Y9, Y14, Y14
-	VPADDW     Y14, Y0, Y0
-	VPSRLW     $0x04, Y15, Y14
-	VPAND      Y12, Y14, Y14
-	VPMADDUBSW Y10, Y14, Y14
-	VPADDW     Y14, Y0, Y0
-	VPSRLW     $0x06, Y15, Y14
-	VPAND      Y12, Y14, Y14
-	VPMADDUBSW Y11, Y14, Y14
-	VPADDW     Y14, Y0, Y0
-	VPXOR      32(SI), Y13, Y15
-	VPAND      Y12, Y15, Y14
-	VPMADDUBSW Y8, Y14, Y14
-	VPADDW     Y14, Y1, Y1
-	VPSRLW     $0x02, Y15, Y14
-	VPAND      Y12, Y14, Y14
-	VPMADDUBSW Y9, Y14, Y14
-	VPADDW     Y14, Y1, Y1
-	VPSRLW     $0x04, Y15, Y14
-	VPAND      Y12, Y14, Y14
-	VPMADDUBSW Y10, Y14, Y14
-	VPADDW     Y14, Y1, Y1
-	VPSRLW     $0x06, Y15, Y14
-	VPAND      Y12, Y14, Y14
-	VPMADDUBSW Y11, Y14, Y14
-	VPADDW     Y14, Y1, Y1
-	VPXOR      64(SI), Y13, Y15
-	VPAND      Y12, Y15, Y14
-	VPMADDUBSW Y8, Y14, Y14
-	VPADDW     Y14, Y2, Y2
-	VPSRLW     $0x02, Y15, Y14
-	VPAND      Y12, Y14, Y14
-	VPMADDUBSW Y9, Y14, Y14
-	VPADDW     Y14, Y2, Y2
-	VPSRLW     $0x04, Y15, Y14
-	VPAND      Y12, Y14, Y14
-	VPMADDUBSW Y10, Y14, Y14
-	VPADDW     Y14, Y2, Y2
-	VPSRLW     $0x06, Y15, Y14
-	VPAND      Y12, Y14, Y14
-	VPMADDUBSW Y11, Y14, Y14
-	VPADDW     Y14, Y2, Y2
-	VPXOR      96(SI), Y13, Y15
-	VPAND      Y12, Y15, Y14
-	VPMADDUBSW Y8, Y14, Y14
-	VPADDW     Y14, Y3, Y3
-	VPSRLW     $0x02, Y15, Y14
-	VPAND      Y12, Y14, Y14
-	VPMADDUBSW Y9, Y14, Y14
-	VPADDW     Y14, Y3, Y3
-	VPSRLW     $0x04, Y15, Y14
-	VPAND      Y12, Y14, Y14
-	VPMADDUBSW Y10, Y14, Y14
-	VPADDW     Y14, Y3, Y3
-	VPSRLW     $0x06, Y15, Y14
-	VPAND      Y12, Y14, Y14
-	VPMADDUBSW Y11, Y14, Y14
-	VPADDW     Y14, Y3, Y3
-	ADDQ       $0x00000080, SI
-	ADDQ       $0x00000080, DX
+	VMOVDQU    (R11), Y8
+	VMOVDQU    32(R11), Y9
+	VMOVDQU    64(R11), Y10
+	VMOVDQU    96(R11), Y11
+	VMOVDQU    (R10), Y12
+	VPXOR      flipAA<>+0(SB), Y12, Y12
+	VPAND      Y14, Y12, Y13
+	VPMADDUBSW Y8, Y13, Y13
+	VPADDW     Y13, Y0, Y0
+	VPAND      Y15, Y12, Y13
+	VPMADDUBSW Y9, Y13, Y13
+	VPADDW     Y13, Y4, Y4
+	VPSRLW     $0x04, Y12, Y12
+	VPAND      Y14, Y12, Y13
+	VPMADDUBSW Y10, Y13, Y13
+	VPADDW     Y13, Y0, Y0
+	VPAND      Y15, Y12, Y13
+	VPMADDUBSW Y11, Y13, Y13
+	VPADDW     Y13, Y4, Y4
+	VMOVDQU    32(R10), Y12
+	VPXOR      flipAA<>+0(SB), Y12, Y12
+	VPAND      Y14, Y12, Y13
+	VPMADDUBSW Y8, Y13, Y13
+	VPADDW     Y13, Y1, Y1
+	VPAND      Y15, Y12, Y13
+	VPMADDUBSW Y9, Y13, Y13
+	VPADDW     Y13, Y5, Y5
+	VPSRLW     $0x04, Y12, Y12
+	VPAND      Y14, Y12, Y13
+	VPMADDUBSW Y10, Y13, Y13
+	VPADDW     Y13, Y1, Y1
+	VPAND      Y15, Y12, Y13
+	VPMADDUBSW Y11, Y13, Y13
+	VPADDW     Y13, Y5, Y5
+	VMOVDQU    64(R10), Y12
+	VPXOR      flipAA<>+0(SB), Y12, Y12
+	VPAND      Y14, Y12, Y13
+	VPMADDUBSW Y8, Y13, Y13
+	VPADDW     Y13, Y2, Y2
+	VPAND      Y15, Y12, Y13
+	VPMADDUBSW Y9, Y13, Y13
+	VPADDW     Y13, Y6, Y6
+	VPSRLW     $0x04, Y12, Y12
+	VPAND      Y14, Y12, Y13
+	VPMADDUBSW Y10, Y13, Y13
+	VPADDW     Y13, Y2, Y2
+	VPAND      Y15, Y12, Y13
+	VPMADDUBSW Y11, Y13, Y13
+	VPADDW     Y13, Y6, Y6
+	VMOVDQU    96(R10), Y12
+	VPXOR      flipAA<>+0(SB), Y12, Y12
+	VPAND      Y14, Y12, Y13
+	VPMADDUBSW Y8, Y13, Y13
+	VPADDW     Y13, Y3, Y3
+	VPAND      Y15, Y12, Y13
+	VPMADDUBSW Y9, Y13, Y13
+	VPADDW     Y13, Y7, Y7
+	VPSRLW     $0x04, Y12, Y12
+	VPAND      Y14, Y12, Y13
+	VPMADDUBSW Y10, Y13, Y13
+	VPADDW     Y13, Y3, Y3
+	VPAND      Y15, Y12, Y13
+	VPMADDUBSW Y11, Y13, Y13
+	VPADDW     Y13, Y7, Y7
+	ADDQ       $0x00000080, R10
+	ADDQ       $0x00000080, R11
 	DECQ       R8
-	JMP        gemv_tile
+	JNZ        gemv_tile
 
 gemv_tile_end:
-	VPMADDWD ones16<>+0(SB), Y0, Y14
-	VPADDD   Y14, Y4, Y4
-	VPMADDWD ones16<>+0(SB), Y1, Y14
-	VPADDD   Y14, Y5, Y5
-	VPMADDWD ones16<>+0(SB), Y2, Y14
-	VPADDD   Y14, Y6, Y6
-	VPMADDWD ones16<>+0(SB), Y3, Y14
-	VPADDD   Y14, Y7, Y7
+	VPSRAW   $0x02, Y4, Y4
+	VPADDW   Y4, Y0, Y0
+	VPMADDWD ones16<>+0(SB), Y0, Y0
+	VPADDD   (SP), Y0, Y0
+	VMOVDQU  Y0, (SP)
+	VPSRAW   $0x02, Y5, Y5
+	VPADDW   Y5, Y1, Y1
+	VPMADDWD ones16<>+0(SB), Y1, Y1
+	VPADDD   32(SP), Y1, Y1
+	VMOVDQU  Y1, 32(SP)
+	VPSRAW   $0x02, Y6, Y6
+	VPADDW   Y6, Y2, Y2
+	VPMADDWD ones16<>+0(SB), Y2, Y2
+	VPADDD   64(SP), Y2, Y2
+	VMOVDQU  Y2, 64(SP)
+	VPSRAW   $0x02, Y7, Y7
+	VPADDW   Y7, Y3, Y3
+	VPMADDWD ones16<>+0(SB), Y3, Y3
+	VPADDD   96(SP), Y3, Y3
+	VMOVDQU  Y3, 96(SP)
 	JMP      gemv_group
 
-gemv_done:
-	VEXTRACTI128 $0x01, Y4, X14
-	VPADDD       X14, X4, X4
-	VPSHUFD      $0x4e, X4, X14
-	VPADDD       X14, X4, X4
-	VPSHUFD      $0xb1, X4, X14
-	VPADDD       X14, X4, X4
-	VMOVD        X4, (DI)
-	VEXTRACTI128 $0x01, Y5, X14
-	VPADDD       X14, X5, X5
-	VPSHUFD      $0x4e, X5, X14
-	VPADDD       X14, X5, X5
-	VPSHUFD      $0xb1, X5, X14
-	VPADDD       X14, X5, X5
-	VMOVD        X5, 4(DI)
-	VEXTRACTI128 $0x01, Y6, X14
-	VPADDD       X14, X6, X6
-	VPSHUFD      $0x4e, X6, X14
-	VPADDD       X14, X6, X6
-	VPSHUFD      $0xb1, X6, X14
-	VPADDD       X14, X6, X6
-	VMOVD        X6, 8(DI)
-	VEXTRACTI128 $0x01, Y7, X14
-	VPADDD       X14, X7, X7
-	VPSHUFD      $0x4e, X7, X14
-	VPADDD       X14, X7, X7
-	VPSHUFD      $0xb1, X7, X14
-	VPADDD       X14, X7, X7
-	VMOVD        X7, 12(DI)
+gemv_sums:
+	VMOVDQU      (SP), Y0
+	VMOVDQU      32(SP), Y1
+	VMOVDQU      64(SP), Y2
+	VMOVDQU      96(SP), Y3
+	VPHADDD      Y1, Y0, Y0
+	VPHADDD      Y3, Y2, Y2
+	VPHADDD      Y2, Y0, Y0
+	VEXTRACTI128 $0x01, Y0, X4
+	VPADDD       X4, X0, X0
+	VMOVDQU      X0, (DI)
+	ADDQ         $0x00000010, DI
+	ADDQ         BX, SI
+	DECQ         R9
+	JNZ          gemv_row
+
+gemv_row_end:
 	VZEROUPPER
 	RET
 
@@ -199,10 +247,10 @@ TEXT ·sumInt8(SB), NOSPLIT, $0-20
 	MOVQ    n+8(FP), CX
 	VPXOR   Y0, Y0, Y0
 	VMOVDQU ones8<>+0(SB), Y2
+	TESTQ   CX, CX
+	JZ      sum_tile_end
 
 sum_tile:
-	CMPQ       CX, $0x00
-	JE         sum_tile_end
 	VPMADDUBSW (DX), Y2, Y1
 	VPMADDWD   ones16<>+0(SB), Y1, Y1
 	VPADDD     Y1, Y0, Y0
@@ -217,7 +265,7 @@ sum_tile:
 	VPADDD     Y1, Y0, Y0
 	ADDQ       $0x00000080, DX
 	DECQ       CX
-	JMP        sum_tile
+	JNZ        sum_tile
 
 sum_tile_end:
 	VEXTRACTI128 $0x01, Y0, X1
@@ -231,105 +279,580 @@ sum_tile_end:
 	MOVL         AX, ret+16(FP)
 	RET
 
-// func ternaryPanel(panel *byte, stride int, tiles *byte, n int)
+// func ternaryPanel(panel *byte, tiles0 *byte, tiles1 *byte, tiles2 *byte, tiles3 *byte, n int)
 // Requires: AVX, AVX2
-TEXT ·ternaryPanel(SB), NOSPLIT, $0-32
-	MOVQ    panel+0(FP), DI
-	MOVQ    stride+8(FP), BX
-	MOVQ    tiles+16(FP), SI
-	MOVQ    n+24(FP), CX
-	VMOVDQU mask03<>+0(SB), Y12
-	VMOVDQU flipAA<>+0(SB), Y13
+TEXT ·ternaryPanel(SB), NOSPLIT, $0-48
+	MOVQ  panel+0(FP), DI
+	MOVQ  n+40(FP), CX
+	MOVQ  tiles0+8(FP), SI
+	MOVQ  tiles1+16(FP), DX
+	MOVQ  tiles2+24(FP), R8
+	MOVQ  tiles3+32(FP), R9
+	TESTQ CX, CX
+	JZ    panel_tile_end
 
 panel_tile:
-	CMPQ    CX, $0x00
-	JE      panel_tile_end
-	MOVQ    DI, R8
-	VPXOR   (SI), Y13, Y15
-	VPAND   Y12, Y15, Y14
-	VMOVDQU Y14, (R8)
-	VPSRLW  $0x02, Y15, Y14
-	VPAND   Y12, Y14, Y14
-	VMOVDQU Y14, 32(R8)
-	VPSRLW  $0x04, Y15, Y14
-	VPAND   Y12, Y14, Y14
-	VMOVDQU Y14, 64(R8)
-	VPSRLW  $0x06, Y15, Y14
-	VPAND   Y12, Y14, Y14
-	VMOVDQU Y14, 96(R8)
-	ADDQ    BX, R8
-	VPXOR   32(SI), Y13, Y15
-	VPAND   Y12, Y15, Y14
-	VMOVDQU Y14, (R8)
-	VPSRLW  $0x02, Y15, Y14
-	VPAND   Y12, Y14, Y14
-	VMOVDQU Y14, 32(R8)
-	VPSRLW  $0x04, Y15, Y14
-	VPAND   Y12, Y14, Y14
-	VMOVDQU Y14, 64(R8)
-	VPSRLW  $0x06, Y15, Y14
-	VPAND   Y12, Y14, Y14
-	VMOVDQU Y14, 96(R8)
-	ADDQ    BX, R8
-	VPXOR   64(SI), Y13, Y15
-	VPAND   Y12, Y15, Y14
-	VMOVDQU Y14, (R8)
-	VPSRLW  $0x02, Y15, Y14
-	VPAND   Y12, Y14, Y14
-	VMOVDQU Y14, 32(R8)
-	VPSRLW  $0x04, Y15, Y14
-	VPAND   Y12, Y14, Y14
-	VMOVDQU Y14, 64(R8)
-	VPSRLW  $0x06, Y15, Y14
-	VPAND   Y12, Y14, Y14
-	VMOVDQU Y14, 96(R8)
-	ADDQ    BX, R8
-	VPXOR   96(SI), Y13, Y15
-	VPAND   Y12, Y15, Y14
-	VMOVDQU Y14, (R8)
-	VPSRLW  $0x02, Y15, Y14
-	VPAND   Y12, Y14, Y14
-	VMOVDQU Y14, 32(R8)
-	VPSRLW  $0x04, Y15, Y14
-	VPAND   Y12, Y14, Y14
-	VMOVDQU Y14, 64(R8)
-	VPSRLW  $0x06, Y15, Y14
-	VPAND   Y12, Y14, Y14
-	VMOVDQU Y14, 96(R8)
-	ADDQ    BX, R8
-	ADDQ    $0x00000080, SI
-	ADDQ    $0x00000080, DI
-	DECQ    CX
-	JMP     panel_tile
+	VMOVDQU     (SI), Y0
+	VPXOR       flipAA<>+0(SB), Y0, Y0
+	VPSUBB      ones55<>+0(SB), Y0, Y0
+	VMOVDQU     32(SI), Y1
+	VPXOR       flipAA<>+0(SB), Y1, Y1
+	VPSUBB      ones55<>+0(SB), Y1, Y1
+	VMOVDQU     64(SI), Y2
+	VPXOR       flipAA<>+0(SB), Y2, Y2
+	VPSUBB      ones55<>+0(SB), Y2, Y2
+	VMOVDQU     96(SI), Y3
+	VPXOR       flipAA<>+0(SB), Y3, Y3
+	VPSUBB      ones55<>+0(SB), Y3, Y3
+	VMOVDQU     (DX), Y4
+	VPXOR       flipAA<>+0(SB), Y4, Y4
+	VPSUBB      ones55<>+0(SB), Y4, Y4
+	VMOVDQU     32(DX), Y5
+	VPXOR       flipAA<>+0(SB), Y5, Y5
+	VPSUBB      ones55<>+0(SB), Y5, Y5
+	VMOVDQU     64(DX), Y6
+	VPXOR       flipAA<>+0(SB), Y6, Y6
+	VPSUBB      ones55<>+0(SB), Y6, Y6
+	VMOVDQU     96(DX), Y7
+	VPXOR       flipAA<>+0(SB), Y7, Y7
+	VPSUBB      ones55<>+0(SB), Y7, Y7
+	VPUNPCKLDQ  Y1, Y0, Y8
+	VPUNPCKHDQ  Y1, Y0, Y9
+	VPUNPCKLDQ  Y3, Y2, Y10
+	VPUNPCKHDQ  Y3, Y2, Y11
+	VPUNPCKLDQ  Y5, Y4, Y12
+	VPUNPCKHDQ  Y5, Y4, Y13
+	VPUNPCKLDQ  Y7, Y6, Y14
+	VPUNPCKHDQ  Y7, Y6, Y15
+	VPUNPCKLQDQ Y10, Y8, Y0
+	VPUNPCKHQDQ Y10, Y8, Y1
+	VPUNPCKLQDQ Y11, Y9, Y2
+	VPUNPCKHQDQ Y11, Y9, Y3
+	VPUNPCKLQDQ Y14, Y12, Y4
+	VPUNPCKHQDQ Y14, Y12, Y5
+	VPUNPCKLQDQ Y15, Y13, Y6
+	VPUNPCKHQDQ Y15, Y13, Y7
+	VPERM2I128  $0x20, Y4, Y0, Y8
+	VPERM2I128  $0x31, Y4, Y0, Y12
+	VPERM2I128  $0x20, Y5, Y1, Y9
+	VPERM2I128  $0x31, Y5, Y1, Y13
+	VPERM2I128  $0x20, Y6, Y2, Y10
+	VPERM2I128  $0x31, Y6, Y2, Y14
+	VPERM2I128  $0x20, Y7, Y3, Y11
+	VPERM2I128  $0x31, Y7, Y3, Y15
+	VPAND       mask03<>+0(SB), Y8, Y0
+	VMOVDQU     Y0, (DI)
+	VPSRLW      $0x02, Y8, Y8
+	VPAND       mask03<>+0(SB), Y9, Y1
+	VMOVDQU     Y1, 64(DI)
+	VPSRLW      $0x02, Y9, Y9
+	VPAND       mask03<>+0(SB), Y10, Y2
+	VMOVDQU     Y2, 128(DI)
+	VPSRLW      $0x02, Y10, Y10
+	VPAND       mask03<>+0(SB), Y11, Y3
+	VMOVDQU     Y3, 192(DI)
+	VPSRLW      $0x02, Y11, Y11
+	VPAND       mask03<>+0(SB), Y12, Y4
+	VMOVDQU     Y4, 256(DI)
+	VPSRLW      $0x02, Y12, Y12
+	VPAND       mask03<>+0(SB), Y13, Y5
+	VMOVDQU     Y5, 320(DI)
+	VPSRLW      $0x02, Y13, Y13
+	VPAND       mask03<>+0(SB), Y14, Y6
+	VMOVDQU     Y6, 384(DI)
+	VPSRLW      $0x02, Y14, Y14
+	VPAND       mask03<>+0(SB), Y15, Y7
+	VMOVDQU     Y7, 448(DI)
+	VPSRLW      $0x02, Y15, Y15
+	VPAND       mask03<>+0(SB), Y8, Y0
+	VMOVDQU     Y0, 512(DI)
+	VPSRLW      $0x02, Y8, Y8
+	VPAND       mask03<>+0(SB), Y9, Y1
+	VMOVDQU     Y1, 576(DI)
+	VPSRLW      $0x02, Y9, Y9
+	VPAND       mask03<>+0(SB), Y10, Y2
+	VMOVDQU     Y2, 640(DI)
+	VPSRLW      $0x02, Y10, Y10
+	VPAND       mask03<>+0(SB), Y11, Y3
+	VMOVDQU     Y3, 704(DI)
+	VPSRLW      $0x02, Y11, Y11
+	VPAND       mask03<>+0(SB), Y12, Y4
+	VMOVDQU     Y4, 768(DI)
+	VPSRLW      $0x02, Y12, Y12
+	VPAND       mask03<>+0(SB), Y13, Y5
+	VMOVDQU     Y5, 832(DI)
+	VPSRLW      $0x02, Y13, Y13
+	VPAND       mask03<>+0(SB), Y14, Y6
+	VMOVDQU     Y6, 896(DI)
+	VPSRLW      $0x02, Y14, Y14
+	VPAND       mask03<>+0(SB), Y15, Y7
+	VMOVDQU     Y7, 960(DI)
+	VPSRLW      $0x02, Y15, Y15
+	VPAND       mask03<>+0(SB), Y8, Y0
+	VMOVDQU     Y0, 1024(DI)
+	VPSRLW      $0x02, Y8, Y8
+	VPAND       mask03<>+0(SB), Y9, Y1
+	VMOVDQU     Y1, 1088(DI)
+	VPSRLW      $0x02, Y9, Y9
+	VPAND       mask03<>+0(SB), Y10, Y2
+	VMOVDQU     Y2, 1152(DI)
+	VPSRLW      $0x02, Y10, Y10
+	VPAND       mask03<>+0(SB), Y11, Y3
+	VMOVDQU     Y3, 1216(DI)
+	VPSRLW      $0x02, Y11, Y11
+	VPAND       mask03<>+0(SB), Y12, Y4
+	VMOVDQU     Y4, 1280(DI)
+	VPSRLW      $0x02, Y12, Y12
+	VPAND       mask03<>+0(SB), Y13, Y5
+	VMOVDQU     Y5, 1344(DI)
+	VPSRLW      $0x02, Y13, Y13
+	VPAND       mask03<>+0(SB), Y14, Y6
+	VMOVDQU     Y6, 1408(DI)
+	VPSRLW      $0x02, Y14, Y14
+	VPAND       mask03<>+0(SB), Y15, Y7
+	VMOVDQU     Y7, 1472(DI)
+	VPSRLW      $0x02, Y15, Y15
+	VPAND       mask03<>+0(SB), Y8, Y0
+	VMOVDQU     Y0, 1536(DI)
+	VPAND       mask03<>+0(SB), Y9, Y1
+	VMOVDQU     Y1, 1600(DI)
+	VPAND       mask03<>+0(SB), Y10, Y2
+	VMOVDQU     Y2, 1664(DI)
+	VPAND       mask03<>+0(SB), Y11, Y3
+	VMOVDQU     Y3, 1728(DI)
+	VPAND       mask03<>+0(SB), Y12, Y4
+	VMOVDQU     Y4, 1792(DI)
+	VPAND       mask03<>+0(SB), Y13, Y5
+	VMOVDQU     Y5, 1856(DI)
+	VPAND       mask03<>+0(SB), Y14, Y6
+	VMOVDQU     Y6, 1920(DI)
+	VPAND       mask03<>+0(SB), Y15, Y7
+	VMOVDQU     Y7, 1984(DI)
+	VMOVDQU     (R8), Y0
+	VPXOR       flipAA<>+0(SB), Y0, Y0
+	VPSUBB      ones55<>+0(SB), Y0, Y0
+	VMOVDQU     32(R8), Y1
+	VPXOR       flipAA<>+0(SB), Y1, Y1
+	VPSUBB      ones55<>+0(SB), Y1, Y1
+	VMOVDQU     64(R8), Y2
+	VPXOR       flipAA<>+0(SB), Y2, Y2
+	VPSUBB      ones55<>+0(SB), Y2, Y2
+	VMOVDQU     96(R8), Y3
+	VPXOR       flipAA<>+0(SB), Y3, Y3
+	VPSUBB      ones55<>+0(SB), Y3, Y3
+	VMOVDQU     (R9), Y4
+	VPXOR       flipAA<>+0(SB), Y4, Y4
+	VPSUBB      ones55<>+0(SB), Y4, Y4
+	VMOVDQU     32(R9), Y5
+	VPXOR       flipAA<>+0(SB), Y5, Y5
+	VPSUBB      ones55<>+0(SB), Y5, Y5
+	VMOVDQU     64(R9), Y6
+	VPXOR       flipAA<>+0(SB), Y6, Y6
+	VPSUBB      ones55<>+0(SB), Y6, Y6
+	VMOVDQU     96(R9), Y7
+	VPXOR       flipAA<>+0(SB), Y7, Y7
+	VPSUBB      ones55<>+0(SB), Y7, Y7
+	VPUNPCKLDQ  Y1, Y0, Y8
+	VPUNPCKHDQ  Y1, Y0, Y9
+	VPUNPCKLDQ  Y3, Y2, Y10
+	VPUNPCKHDQ  Y3, Y2, Y11
+	VPUNPCKLDQ  Y5, Y4, Y12
+	VPUNPCKHDQ  Y5, Y4, Y13
+	VPUNPCKLDQ  Y7, Y6, Y14
+	VPUNPCKHDQ  Y7, Y6, Y15
+	VPUNPCKLQDQ Y10, Y8, Y0
+	VPUNPCKHQDQ Y10, Y8, Y1
+	VPUNPCKLQDQ Y11, Y9, Y2
+	VPUNPCKHQDQ Y11, Y9, Y3
+	VPUNPCKLQDQ Y14, Y12, Y4
+	VPUNPCKHQDQ Y14, Y12, Y5
+	VPUNPCKLQDQ Y15, Y13, Y6
+	VPUNPCKHQDQ Y15, Y13, Y7
+	VPERM2I128  $0x20, Y4, Y0, Y8
+	VPERM2I128  $0x31, Y4, Y0, Y12
+	VPERM2I128  $0x20, Y5, Y1, Y9
+	VPERM2I128  $0x31, Y5, Y1, Y13
+	VPERM2I128  $0x20, Y6, Y2, Y10
+	VPERM2I128  $0x31, Y6, Y2, Y14
+	VPERM2I128  $0x20, Y7, Y3, Y11
+	VPERM2I128  $0x31, Y7, Y3, Y15
+	VPAND       mask03<>+0(SB), Y8, Y0
+	VMOVDQU     Y0, 32(DI)
+	VPSRLW      $0x02, Y8, Y8
+	VPAND       mask03<>+0(SB), Y9, Y1
+	VMOVDQU     Y1, 96(DI)
+	VPSRLW      $0x02, Y9, Y9
+	VPAND       mask03<>+0(SB), Y10, Y2
+	VMOVDQU     Y2, 160(DI)
+	VPSRLW      $0x02, Y10, Y10
+	VPAND       mask03<>+0(SB), Y11, Y3
+	VMOVDQU     Y3, 224(DI)
+	VPSRLW      $0x02, Y11, Y11
+	VPAND       mask03<>+0(SB), Y12, Y4
+	VMOVDQU     Y4, 288(DI)
+	VPSRLW      $0x02, Y12, Y12
+	VPAND       mask03<>+0(SB), Y13, Y5
+	VMOVDQU     Y5, 352(DI)
+	VPSRLW      $0x02, Y13, Y13
+	VPAND       mask03<>+0(SB), Y14, Y6
+	VMOVDQU     Y6, 416(DI)
+	VPSRLW      $0x02, Y14, Y14
+	VPAND       mask03<>+0(SB), Y15, Y7
+	VMOVDQU     Y7, 480(DI)
+	VPSRLW      $0x02, Y15, Y15
+	VPAND       mask03<>+0(SB), Y8, Y0
+	VMOVDQU     Y0, 544(DI)
+	VPSRLW      $0x02, Y8, Y8
+	VPAND       mask03<>+0(SB), Y9, Y1
+	VMOVDQU     Y1, 608(DI)
+	VPSRLW      $0x02, Y9, Y9
+	VPAND       mask03<>+0(SB), Y10, Y2
+	VMOVDQU     Y2, 672(DI)
+	VPSRLW      $0x02, Y10, Y10
+	VPAND       mask03<>+0(SB), Y11, Y3
+	VMOVDQU     Y3, 736(DI)
+	VPSRLW      $0x02, Y11, Y11
+	VPAND       mask03<>+0(SB), Y12, Y4
+	VMOVDQU     Y4, 800(DI)
+	VPSRLW      $0x02, Y12, Y12
+	VPAND       mask03<>+0(SB), Y13, Y5
+	VMOVDQU     Y5, 864(DI)
+	VPSRLW      $0x02, Y13, Y13
+	VPAND       mask03<>+0(SB), Y14, Y6
+	VMOVDQU     Y6, 928(DI)
+	VPSRLW      $0x02, Y14, Y14
+	VPAND       mask03<>+0(SB), Y15, Y7
+	VMOVDQU     Y7, 992(DI)
+	VPSRLW      $0x02, Y15, Y15
+	VPAND       mask03<>+0(SB), Y8, Y0
+	VMOVDQU     Y0, 1056(DI)
+	VPSRLW      $0x02, Y8, Y8
+	VPAND       mask03<>+0(SB), Y9, Y1
+	VMOVDQU     Y1, 1120(DI)
+	VPSRLW      $0x02, Y9, Y9
+	VPAND       mask03<>+0(SB), Y10, Y2
+	VMOVDQU     Y2, 1184(DI)
+	VPSRLW      $0x02, Y10, Y10
+	VPAND       mask03<>+0(SB), Y11, Y3
+	VMOVDQU     Y3, 1248(DI)
+	VPSRLW      $0x02, Y11, Y11
+	VPAND       mask03<>+0(SB), Y12, Y4
+	VMOVDQU     Y4, 1312(DI)
+	VPSRLW      $0x02, Y12, Y12
+	VPAND       mask03<>+0(SB), Y13, Y5
+	VMOVDQU     Y5, 1376(DI)
+	VPSRLW      $0x02, Y13, Y13
+	VPAND       mask03<>+0(SB), Y14, Y6
+	VMOVDQU     Y6, 1440(DI)
+	VPSRLW      $0x02, Y14, Y14
+	VPAND       mask03<>+0(SB), Y15, Y7
+	VMOVDQU     Y7, 1504(DI)
+	VPSRLW      $0x02, Y15, Y15
+	VPAND       mask03<>+0(SB), Y8, Y0
+	VMOVDQU     Y0, 1568(DI)
+	VPAND       mask03<>+0(SB), Y9, Y1
+	VMOVDQU     Y1, 1632(DI)
+	VPAND       mask03<>+0(SB), Y10, Y2
+	VMOVDQU     Y2, 1696(DI)
+	VPAND       mask03<>+0(SB), Y11, Y3
+	VMOVDQU     Y3, 1760(DI)
+	VPAND       mask03<>+0(SB), Y12, Y4
+	VMOVDQU     Y4, 1824(DI)
+	VPAND       mask03<>+0(SB), Y13, Y5
+	VMOVDQU     Y5, 1888(DI)
+	VPAND       mask03<>+0(SB), Y14, Y6
+	VMOVDQU     Y6, 1952(DI)
+	VPAND       mask03<>+0(SB), Y15, Y7
+	VMOVDQU     Y7, 2016(DI)
+	ADDQ        $0x00000080, SI
+	ADDQ        $0x00000080, DX
+	ADDQ        $0x00000080, R8
+	ADDQ        $0x00000080, R9
+	ADDQ        $0x00000800, DI
+	DECQ        CX
+	JNZ         panel_tile
 
 panel_tile_end:
 	VZEROUPPER
 	RET
 
-// func ternaryGEMM(sums *[8]int32, panel *byte, stride int, q0 *int8, q1 *int8, n int)
+// func ternaryGEMM(sums *int32, panel *byte, q *int8, stride int, n int, tokens int)
 // Requires: AVX, AVX2
-TEXT ·ternaryGEMM(SB), NOSPLIT, $256-48
-	MOVQ    sums+0(FP), DI
-	MOVQ    panel+8(FP), SI
-	MOVQ    stride+16(FP), BX
-	MOVQ    q0+24(FP), DX
-	MOVQ    q1+32(FP), R9
-	MOVQ    n+40(FP), CX
-	LEAQ    (SI)(BX*1), R10
-	LEAQ    (R10)(BX*1), R11
-	LEAQ    (R11)(BX*1), R12
-	VPXOR   Y0, Y0, Y0
-	VMOVDQU Y0, (SP)
-	VMOVDQU Y0, 32(SP)
-	VMOVDQU Y0, 64(SP)
-	VMOVDQU Y0, 96(SP)
-	VMOVDQU Y0, 128(SP)
-	VMOVDQU Y0, 160(SP)
-	VMOVDQU Y0, 192(SP)
-	VMOVDQU Y0, 224(SP)
-	XORQ    AX, AX
+TEXT ·ternaryGEMM(SB), NOSPLIT, $0-48
+	MOVQ sums+0(FP), DI
+	MOVQ panel+8(FP), SI
+	MOVQ stride+24(FP), BX
+	MOVQ n+32(FP), CX
+	MOVQ tokens+40(FP), AX
+	MOVQ q+16(FP), DX
+	LEAQ (DX)(BX*2), R9
+	ADDQ BX, R9
+	CMPQ AX, $0x06
+	JNE  gemm6_not
 
-gemm_group:
+gemm6_block:
+	CMPQ  CX, $0x00
+	JE    gemm_done
+	VPXOR Y0, Y0, Y0
+	VPXOR Y1, Y1, Y1
+	VPXOR Y2, Y2, Y2
+	VPXOR Y3, Y3, Y3
+	VPXOR Y4, Y4, Y4
+	VPXOR Y5, Y5, Y5
+	VPXOR Y6, Y6, Y6
+	VPXOR Y7, Y7, Y7
+	VPXOR Y8, Y8, Y8
+	VPXOR Y9, Y9, Y9
+	VPXOR Y10, Y10, Y10
+	VPXOR Y11, Y11, Y11
+	MOVQ  CX, R8
+	CMPQ  R8, $0x40
+	JLE   gemm6_few
+	MOVQ  $0x00000040, R8
+
+gemm6_few:
+	SUBQ  R8, CX
+	SHRQ  $0x01, R8
+	TESTQ R8, R8
+	JZ    gemm6_columns_end
+
+gemm6_columns:
+	VMOVDQU      (SI), Y12
+	VMOVDQU      32(SI), Y13
+	VPBROADCASTD (DX), Y14
+	VPMADDUBSW   Y14, Y12, Y15
+	VPADDW       Y15, Y0, Y0
+	VPMADDUBSW   Y14, Y13, Y15
+	VPADDW       Y15, Y1, Y1
+	VPBROADCASTD (DX)(BX*1), Y14
+	VPMADDUBSW   Y14, Y12, Y15
+	VPADDW       Y15, Y2, Y2
+	VPMADDUBSW   Y14, Y13, Y15
+	VPADDW       Y15, Y3, Y3
+	VPBROADCASTD (DX)(BX*2), Y14
+	VPMADDUBSW   Y14, Y12, Y15
+	VPADDW       Y15, Y4, Y4
+	VPMADDUBSW   Y14, Y13, Y15
+	VPADDW       Y15, Y5, Y5
+	VPBROADCASTD (R9), Y14
+	VPMADDUBSW   Y14, Y12, Y15
+	VPADDW       Y15, Y6, Y6
+	VPMADDUBSW   Y14, Y13, Y15
+	VPADDW       Y15, Y7, Y7
+	VPBROADCASTD (R9)(BX*1), Y14
+	VPMADDUBSW   Y14, Y12, Y15
+	VPADDW       Y15, Y8, Y8
+	VPMADDUBSW   Y14, Y13, Y15
+	VPADDW       Y15, Y9, Y9
+	VPBROADCASTD (R9)(BX*2), Y14
+	VPMADDUBSW   Y14, Y12, Y15
+	VPADDW       Y15, Y10, Y10
+	VPMADDUBSW   Y14, Y13, Y15
+	VPADDW       Y15, Y11, Y11
+	VMOVDQU      64(SI), Y12
+	VMOVDQU      96(SI), Y13
+	VPBROADCASTD 4(DX), Y14
+	VPMADDUBSW   Y14, Y12, Y15
+	VPADDW       Y15, Y0, Y0
+	VPMADDUBSW   Y14, Y13, Y15
+	VPADDW       Y15, Y1, Y1
+	VPBROADCASTD 4(DX)(BX*1), Y14
+	VPMADDUBSW   Y14, Y12, Y15
+	VPADDW       Y15, Y2, Y2
+	VPMADDUBSW   Y14, Y13, Y15
+	VPADDW       Y15, Y3, Y3
+	VPBROADCASTD 4(DX)(BX*2), Y14
+	VPMADDUBSW   Y14, Y12, Y15
+	VPADDW       Y15, Y4, Y4
+	VPMADDUBSW   Y14, Y13, Y15
+	VPADDW       Y15, Y5, Y5
+	VPBROADCASTD 4(R9), Y14
+	VPMADDUBSW   Y14, Y12, Y15
+	VPADDW       Y15, Y6, Y6
+	VPMADDUBSW   Y14, Y13, Y15
+	VPADDW       Y15, Y7, Y7
+	VPBROADCASTD 4(R9)(BX*1), Y14
+	VPMADDUBSW   Y14, Y12, Y15
+	VPADDW       Y15, Y8, Y8
+	VPMADDUBSW   Y14, Y13, Y15
+	VPADDW       Y15, Y9, Y9
+	VPBROADCASTD 4(R9)(BX*2), Y14
+	VPMADDUBSW   Y14, Y12, Y15
+	VPADDW       Y15, Y10, Y10
+	VPMADDUBSW   Y14, Y13, Y15
+	VPADDW       Y15, Y11, Y11
+	ADDQ         $0x00000080, SI
+	ADDQ         $0x08, DX
+	ADDQ         $0x08, R9
+	DECQ         R8
+	JNZ          gemm6_columns
+
+gemm6_columns_end:
+	VPMADDWD ones16<>+0(SB), Y0, Y0
+	VPADDD   (DI), Y0, Y0
+	VMOVDQU  Y0, (DI)
+	VPMADDWD ones16<>+0(SB), Y1, Y1
+	VPADDD   32(DI), Y1, Y1
+	VMOVDQU  Y1, 32(DI)
+	VPMADDWD ones16<>+0(SB), Y2, Y2
+	VPADDD   64(DI), Y2, Y2
+	VMOVDQU  Y2, 64(DI)
+	VPMADDWD ones16<>+0(SB), Y3, Y3
+	VPADDD   96(DI), Y3, Y3
+	VMOVDQU  Y3, 96(DI)
+	VPMADDWD ones16<>+0(SB), Y4, Y4
+	VPADDD   128(DI), Y4, Y4
+	VMOVDQU  Y4, 128(DI)
+	VPMADDWD ones16<>+0(SB), Y5, Y5
+	VPADDD   160(DI), Y5, Y5
+	VMOVDQU  Y5, 160(DI)
+	VPMADDWD ones16<>+0(SB), Y6, Y6
+	VPADDD   192(DI), Y6, Y6
+	VMOVDQU  Y6, 192(DI)
+	VPMADDWD ones16<>+0(SB), Y7, Y7
+	VPADDD   224(DI), Y7, Y7
+	VMOVDQU  Y7, 224(DI)
+	VPMADDWD ones16<>+0(SB), Y8, Y8
+	VPADDD   256(DI), Y8, Y8
+	VMOVDQU  Y8, 256(DI)
+	VPMADDWD ones16<>+0(SB), Y9, Y9
+	VPADDD   288(DI), Y9, Y9
+	VMOVDQU  Y9, 288(DI)
+	VPMADDWD ones16<>+0(SB), Y10, Y10
+	VPADDD   320(DI), Y10, Y10
+	VMOVDQU  Y10, 320(DI)
+	VPMADDWD ones16<>+0(SB), Y11, Y11
+	VPADDD   352(DI), Y11, Y11
+	VMOVDQU  Y11, 352(DI)
+	JMP      gemm6_block
+
+gemm6_not:
+	CMPQ AX, $0x05
+	JNE  gemm5_not
+
+gemm5_block:
+	CMPQ  CX, $0x00
+	JE    gemm_done
+	VPXOR Y0, Y0, Y0
+	VPXOR Y1, Y1, Y1
+	VPXOR Y2, Y2, Y2
+	VPXOR Y3, Y3, Y3
+	VPXOR Y4, Y4, Y4
+	VPXOR Y5, Y5, Y5
+	VPXOR Y6, Y6, Y6
+	VPXOR Y7, Y7, Y7
+	VPXOR Y8, Y8, Y8
+	VPXOR Y9, Y9, Y9
+	MOVQ  CX, R8
+	CMPQ  R8, $0x40
+	JLE   gemm5_few
+	MOVQ  $0x00000040, R8
+
+gemm5_few:
+	SUBQ  R8, CX
+	SHRQ  $0x01, R8
+	TESTQ R8, R8
+	JZ    gemm5_columns_end
+
+gemm5_columns:
+	VMOVDQU      (SI), Y12
+	VMOVDQU      32(SI), Y13
+	VPBROADCASTD (DX), Y14
+	VPMADDUBSW   Y14, Y12, Y15
+	VPADDW       Y15, Y0, Y0
+	VPMADDUBSW   Y14, Y13, Y15
+	VPADDW       Y15, Y1, Y1
+	VPBROADCASTD (DX)(BX*1), Y14
+	VPMADDUBSW   Y14, Y12, Y15
+	VPADDW       Y15, Y2, Y2
+	VPMADDUBSW   Y14, Y13, Y15
+	VPADDW       Y15, Y3, Y3
+	VPBROADCASTD (DX)(BX*2), Y14
+	VPMADDUBSW   Y14, Y12, Y15
+	VPADDW       Y15, Y4, Y4
+	VPMADDUBSW   Y14, Y13, Y15
+	VPADDW       Y15, Y5, Y5
+	VPBROADCASTD (R9), Y14
+	VPMADDUBSW   Y14, Y12, Y15
+	VPADDW       Y15, Y6, Y6
+	VPMADDUBSW   Y14, Y13, Y15
+	VPADDW       Y15, Y7, Y7
+	VPBROADCASTD (R9)(BX*1), Y14
+	VPMADDUBSW   Y14, Y12, Y15
+	VPADDW       Y15, Y8, Y8
+	VPMADDUBSW   Y14, Y13, Y15
+	VPADDW       Y15, Y9, Y9
+	VMOVDQU      64(SI), Y12
+	VMOVDQU      96(SI), Y13
+	VPBROADCASTD 4(DX), Y14
+	VPMADDUBSW   Y14, Y12, Y15
+	VPADDW       Y15, Y0, Y0
+	VPMADDUBSW   Y14, Y13, Y15
+	VPADDW       Y15, Y1, Y1
+	VPBROADCASTD 4(DX)(BX*1), Y14
+	VPMADDUBSW   Y14, Y12, Y15
+	VPADDW       Y15, Y2, Y2
+	VPMADDUBSW   Y14, Y13, Y15
+	VPADDW       Y15, Y3, Y3
+	VPBROADCASTD 4(DX)(BX*2), Y14
+	VPMADDUBSW   Y14, Y12, Y15
+	VPADDW       Y15, Y4, Y4
+	VPMADDUBSW   Y14, Y13, Y15
+	VPADDW       Y15, Y5, Y5
+	VPBROADCASTD 4(R9), Y14
+	VPMADDUBSW   Y14, Y12, Y15
+	VPADDW       Y15, Y6, Y6
+	VPMADDUBSW   Y14, Y13, Y15
+	VPADDW       Y15, Y7, Y7
+	VPBROADCASTD 4(R9)(BX*1), Y14
+	VPMADDUBSW   Y14, Y12, Y15
+	VPADDW       Y15, Y8, Y8
+	VPMADDUBSW   Y14, Y13, Y15
+	VPADDW       Y15, Y9, Y9
+	ADDQ         $0x00000080, SI
+	ADDQ         $0x08, DX
+	ADDQ         $0x08, R9
+	DECQ         R8
+	JNZ          gemm5_columns
+
+gemm5_columns_end:
+	VPMADDWD ones16<>+0(SB), Y0, Y0
+	VPADDD   (DI), Y0, Y0
+	VMOVDQU  Y0, (DI)
+	VPMADDWD ones16<>+0(SB), Y1, Y1
+	VPADDD   32(DI), Y1, Y1
+	VMOVDQU  Y1, 32(DI)
+	VPMADDWD ones16<>+0(SB), Y2, Y2
+	VPADDD   64(DI), Y2, Y2
+	VMOVDQU  Y2, 64(DI)
+	VPMADDWD ones16<>+0(SB), Y3, Y3
+	VPADDD   96(DI), Y3, Y3
+	VMOVDQU  Y3, 96(DI)
+	VPMADDWD ones16<>+0(SB), Y4, Y4
+	VPADDD   128(DI), Y4, Y4
+	VMOVDQU  Y4, 128(DI)
+	VPMADDWD ones16<>+0(SB), Y5, Y5
+	VPADDD   160(DI), Y5, Y5
+	VMOVDQU  Y5, 160(DI)
+	VPMADDWD ones16<>+0(SB), Y6, Y6
+	VPADDD   192(DI), Y6, Y6
+	VMOVDQU  Y6, 192(DI)
+	VPMADDWD ones16<>+0(SB), Y7, Y7
+	VPADDD   224(DI), Y7, Y7
+	VMOVDQU  Y7, 224(DI)
+	VPMADDWD ones16<>+0(SB), Y8, Y8
+	VPADDD   256(DI), Y8, Y8
+	VMOVDQU  Y8, 256(DI)
+	VPMADDWD ones16<>+0(SB), Y9, Y9
+	VPADDD   288(DI), Y9, Y9
+	VMOVDQU  Y9, 288(DI)
+	JMP      gemm5_block
+
+gemm5_not:
+	CMPQ AX, $0x04
+	JNE  gemm4_not
+
+gemm4_block:
 	CMPQ  CX, $0x00
 	JE    gemm_done
 	VPXOR Y0, Y0, Y0
@@ -341,147 +864,2644 @@ gemm_group:
 	VPXOR Y6, Y6, Y6
 	VPXOR Y7, Y7, Y7
 	MOVQ  CX, R8
-	CMPQ  R8, $0x28
-	JLE   gemm_few
-	MOVQ  $0x00000028, R8
+	CMPQ  R8, $0x40
+	JLE   gemm4_few
+	MOVQ  $0x00000040, R8
 
-gemm_few:
-	SUBQ R8, CX
+gemm4_few:
+	SUBQ  R8, CX
+	SHRQ  $0x01, R8
+	TESTQ R8, R8
+	JZ    gemm4_columns_end
 
-gemm_block:
-	CMPQ       R8, $0x00
-	JE         gemm_block_end
-	VMOVDQU    (SI)(AX*1), Y8
-	VPMADDUBSW (DX)(AX*1), Y8, Y9
-	VPADDW     Y9, Y0, Y0
-	VPMADDUBSW (R9)(AX*1), Y8, Y10
-	VPADDW     Y10, Y4, Y4
-	VMOVDQU    (R10)(AX*1), Y8
-	VPMADDUBSW (DX)(AX*1), Y8, Y9
-	VPADDW     Y9, Y1, Y1
-	VPMADDUBSW (R9)(AX*1), Y8, Y10
-	VPADDW     Y10, Y5, Y5
-	VMOVDQU    (R11)(AX*1), Y8
-	VPMADDUBSW (DX)(AX*1), Y8, Y9
-	VPADDW     Y9, Y2, Y2
-	VPMADDUBSW (R9)(AX*1), Y8, Y10
-	VPADDW     Y10, Y6, Y6
-	VMOVDQU    (R12)(AX*1), Y8
-	VPMADDUBSW (DX)(AX*1), Y8, Y9
-	VPADDW     Y9, Y3, Y3
-	VPMADDUBSW (R9)(AX*1), Y8, Y10
-	VPADDW     Y10, Y7, Y7
-	ADDQ       $0x00000020, AX
-	DECQ       R8
-	JMP        gemm_block
+gemm4_columns:
+	VMOVDQU      (SI), Y12
+	VMOVDQU      32(SI), Y13
+	VPBROADCASTD (DX), Y14
+	VPMADDUBSW   Y14, Y12, Y15
+	VPADDW       Y15, Y0, Y0
+	VPMADDUBSW   Y14, Y13, Y15
+	VPADDW       Y15, Y1, Y1
+	VPBROADCASTD (DX)(BX*1), Y14
+	VPMADDUBSW   Y14, Y12, Y15
+	VPADDW       Y15, Y2, Y2
+	VPMADDUBSW   Y14, Y13, Y15
+	VPADDW       Y15, Y3, Y3
+	VPBROADCASTD (DX)(BX*2), Y14
+	VPMADDUBSW   Y14, Y12, Y15
+	VPADDW       Y15, Y4, Y4
+	VPMADDUBSW   Y14, Y13, Y15
+	VPADDW       Y15, Y5, Y5
+	VPBROADCASTD (R9), Y14
+	VPMADDUBSW   Y14, Y12, Y15
+	VPADDW       Y15, Y6, Y6
+	VPMADDUBSW   Y14, Y13, Y15
+	VPADDW       Y15, Y7, Y7
+	VMOVDQU      64(SI), Y12
+	VMOVDQU      96(SI), Y13
+	VPBROADCASTD 4(DX), Y14
+	VPMADDUBSW   Y14, Y12, Y15
+	VPADDW       Y15, Y0, Y0
+	VPMADDUBSW   Y14, Y13, Y15
+	VPADDW       Y15, Y1, Y1
+	VPBROADCASTD 4(DX)(BX*1), Y14
+	VPMADDUBSW   Y14, Y12, Y15
+	VPADDW       Y15, Y2, Y2
+	VPMADDUBSW   Y14, Y13, Y15
+	VPADDW       Y15, Y3, Y3
+	VPBROADCASTD 4(DX)(BX*2), Y14
+	VPMADDUBSW   Y14, Y12, Y15
+	VPADDW       Y15, Y4, Y4
+	VPMADDUBSW   Y14, Y13, Y15
+	VPADDW       Y15, Y5, Y5
+	VPBROADCASTD 4(R9), Y14
+	VPMADDUBSW   Y14, Y12, Y15
+	VPADDW       Y15, Y6, Y6
+	VPMADDUBSW   Y14, Y13, Y15
+	VPADDW       Y15, Y7, Y7
+	ADDQ         $0x00000080, SI
+	ADDQ         $0x08, DX
+	ADDQ         $0x08, R9
+	DECQ         R8
+	JNZ          gemm4_columns
 
-gemm_block_end:
-	VPMADDWD ones16<>+0(SB), Y0, Y9
-	VPADDD   (SP), Y9, Y9
-	VMOVDQU  Y9, (SP)
-	VPMADDWD ones16<>+0(SB), Y1, Y9
-	VPADDD   32(SP), Y9, Y9
-	VMOVDQU  Y9, 32(SP)
-	VPMADDWD ones16<>+0(SB), Y2, Y9
-	VPADDD   64(SP), Y9, Y9
-	VMOVDQU  Y9, 64(SP)
-	VPMADDWD ones16<>+0(SB), Y3, Y9
-	VPADDD   96(SP), Y9, Y9
-	VMOVDQU  Y9, 96(SP)
-	VPMADDWD ones16<>+0(SB), Y4, Y9
-	VPADDD   128(SP), Y9, Y9
-	VMOVDQU  Y9, 128(SP)
-	VPMADDWD ones16<>+0(SB), Y5, Y9
-	VPADDD   160(SP), Y9, Y9
-	VMOVDQU  Y9, 160(SP)
-	VPMADDWD ones16<>+0(SB), Y6, Y9
-	VPADDD   192(SP), Y9, Y9
-	VMOVDQU  Y9, 192(SP)
-	VPMADDWD ones16<>+0(SB), Y7, Y9
-	VPADDD   224(SP), Y9, Y9
-	VMOVDQU  Y9, 224(SP)
-	JMP      gemm_group
+gemm4_columns_end:
+	VPMADDWD ones16<>+0(SB), Y0, Y0
+	VPADDD   (DI), Y0, Y0
+	VMOVDQU  Y0, (DI)
+	VPMADDWD ones16<>+0(SB), Y1, Y1
+	VPADDD   32(DI), Y1, Y1
+	VMOVDQU  Y1, 32(DI)
+	VPMADDWD ones16<>+0(SB), Y2, Y2
+	VPADDD   64(DI), Y2, Y2
+	VMOVDQU  Y2, 64(DI)
+	VPMADDWD ones16<>+0(SB), Y3, Y3
+	VPADDD   96(DI), Y3, Y3
+	VMOVDQU  Y3, 96(DI)
+	VPMADDWD ones16<>+0(SB), Y4, Y4
+	VPADDD   128(DI), Y4, Y4
+	VMOVDQU  Y4, 128(DI)
+	VPMADDWD ones16<>+0(SB), Y5, Y5
+	VPADDD   160(DI), Y5, Y5
+	VMOVDQU  Y5, 160(DI)
+	VPMADDWD ones16<>+0(SB), Y6, Y6
+	VPADDD   192(DI), Y6, Y6
+	VMOVDQU  Y6, 192(DI)
+	VPMADDWD ones16<>+0(SB), Y7, Y7
+	VPADDD   224(DI), Y7, Y7
+	VMOVDQU  Y7, 224(DI)
+	JMP      gemm4_block
+
+gemm4_not:
+	CMPQ AX, $0x03
+	JNE  gemm3_not
+
+gemm3_block:
+	CMPQ  CX, $0x00
+	JE    gemm_done
+	VPXOR Y0, Y0, Y0
+	VPXOR Y1, Y1, Y1
+	VPXOR Y2, Y2, Y2
+	VPXOR Y3, Y3, Y3
+	VPXOR Y4, Y4, Y4
+	VPXOR Y5, Y5, Y5
+	MOVQ  CX, R8
+	CMPQ  R8, $0x40
+	JLE   gemm3_few
+	MOVQ  $0x00000040, R8
+
+gemm3_few:
+	SUBQ  R8, CX
+	SHRQ  $0x01, R8
+	TESTQ R8, R8
+	JZ    gemm3_columns_end
+
+gemm3_columns:
+	VMOVDQU      (SI), Y12
+	VMOVDQU      32(SI), Y13
+	VPBROADCASTD (DX), Y14
+	VPMADDUBSW   Y14, Y12, Y15
+	VPADDW       Y15, Y0, Y0
+	VPMADDUBSW   Y14, Y13, Y15
+	VPADDW       Y15, Y1, Y1
+	VPBROADCASTD (DX)(BX*1), Y14
+	VPMADDUBSW   Y14, Y12, Y15
+	VPADDW       Y15, Y2, Y2
+	VPMADDUBSW   Y14, Y13, Y15
+	VPADDW       Y15, Y3, Y3
+	VPBROADCASTD (DX)(BX*2), Y14
+	VPMADDUBSW   Y14, Y12, Y15
+	VPADDW       Y15, Y4, Y4
+	VPMADDUBSW   Y14, Y13, Y15
+	VPADDW       Y15, Y5, Y5
+	VMOVDQU      64(SI), Y12
+	VMOVDQU      96(SI), Y13
+	VPBROADCASTD 4(DX), Y14
+	VPMADDUBSW   Y14, Y12, Y15
+	VPADDW       Y15, Y0, Y0
+	VPMADDUBSW   Y14, Y13, Y15
+	VPADDW       Y15, Y1, Y1
+	VPBROADCASTD 4(DX)(BX*1), Y14
+	VPMADDUBSW   Y14, Y12, Y15
+	VPADDW       Y15, Y2, Y2
+	VPMADDUBSW   Y14, Y13, Y15
+	VPADDW       Y15, Y3, Y3
+	VPBROADCASTD 4(DX)(BX*2), Y14
+	VPMADDUBSW   Y14, Y12, Y15
+	VPADDW       Y15, Y4, Y4
+	VPMADDUBSW   Y14, Y13, Y15
+	VPADDW       Y15, Y5, Y5
+	ADDQ         $0x00000080, SI
+	ADDQ         $0x08, DX
+	DECQ         R8
+	JNZ          gemm3_columns
+
+gemm3_columns_end:
+	VPMADDWD ones16<>+0(SB), Y0, Y0
+	VPADDD   (DI), Y0, Y0
+	VMOVDQU  Y0, (DI)
+	VPMADDWD ones16<>+0(SB), Y1, Y1
+	VPADDD   32(DI), Y1, Y1
+	VMOVDQU  Y1, 32(DI)
+	VPMADDWD ones16<>+0(SB), Y2, Y2
+	VPADDD   64(DI), Y2, Y2
+	VMOVDQU  Y2, 64(DI)
+	VPMADDWD ones16<>+0(SB), Y3, Y3
+	VPADDD   96(DI), Y3, Y3
+	VMOVDQU  Y3, 96(DI)
+	VPMADDWD ones16<>+0(SB), Y4, Y4
+	VPADDD   128(DI), Y4, Y4
+	VMOVDQU  Y4, 128(DI)
+	VPMADDWD ones16<>+0(SB), Y5, Y5
+	VPADDD   160(DI), Y5, Y5
+	VMOVDQU  Y5, 160(DI)
+	JMP      gemm3_block
+
+gemm3_not:
+	CMPQ AX, $0x02
+	JNE  gemm2_not
+
+gemm2_block:
+	CMPQ  CX, $0x00
+	JE    gemm_done
+	VPXOR Y0, Y0, Y0
+	VPXOR Y1, Y1, Y1
+	VPXOR Y2, Y2, Y2
+	VPXOR Y3, Y3, Y3
+	MOVQ  CX, R8
+	CMPQ  R8, $0x40
+	JLE   gemm2_few
+	MOVQ  $0x00000040, R8
+
+gemm2_few:
+	SUBQ  R8, CX
+	SHRQ  $0x01, R8
+	TESTQ R8, R8
+	JZ    gemm2_columns_end
+
+gemm2_columns:
+	VMOVDQU      (SI), Y12
+	VMOVDQU      32(SI), Y13
+	VPBROADCASTD (DX), Y14
+	VPMADDUBSW   Y14, Y12, Y15
+	VPADDW       Y15, Y0, Y0
+	VPMADDUBSW   Y14, Y13, Y15
+	VPADDW       Y15, Y1, Y1
+	VPBROADCASTD (DX)(BX*1), Y14
+	VPMADDUBSW   Y14, Y12, Y15
+	VPADDW       Y15, Y2, Y2
+	VPMADDUBSW   Y14, Y13, Y15
+	VPADDW       Y15, Y3, Y3
+	VMOVDQU      64(SI), Y12
+	VMOVDQU      96(SI), Y13
+	VPBROADCASTD 4(DX), Y14
+	VPMADDUBSW   Y14, Y12, Y15
+	VPADDW       Y15, Y0, Y0
+	VPMADDUBSW   Y14, Y13, Y15
+	VPADDW       Y15, Y1, Y1
+	VPBROADCASTD 4(DX)(BX*1), Y14
+	VPMADDUBSW   Y14, Y12, Y15
+	VPADDW       Y15, Y2, Y2
+	VPMADDUBSW   Y14, Y13, Y15
+	VPADDW       Y15, Y3, Y3
+	ADDQ         $0x00000080, SI
+	ADDQ         $0x08, DX
+	DECQ         R8
+	JNZ          gemm2_columns
+
+gemm2_columns_end:
+	VPMADDWD ones16<>+0(SB), Y0, Y0
+	VPADDD   (DI), Y0, Y0
+	VMOVDQU  Y0, (DI)
+	VPMADDWD ones16<>+0(SB), Y1, Y1
+	VPADDD   32(DI), Y1, Y1
+	VMOVDQU  Y1, 32(DI)
+	VPMADDWD ones16<>+0(SB), Y2, Y2
+	VPADDD   64(DI), Y2, Y2
+	VMOVDQU  Y2, 64(DI)
+	VPMADDWD ones16<>+0(SB), Y3, Y3
+	VPADDD   96(DI), Y3, Y3
+	VMOVDQU  Y3, 96(DI)
+	JMP      gemm2_block
+
+gemm2_not:
+gemm1_block:
+	CMPQ  CX, $0x00
+	JE    gemm_done
+	VPXOR Y0, Y0, Y0
+	VPXOR Y1, Y1, Y1
+	MOVQ  CX, R8
+	CMPQ  R8, $0x40
+	JLE   gemm1_few
+	MOVQ  $0x00000040, R8
+
+gemm1_few:
+	SUBQ  R8, CX
+	SHRQ  $0x01, R8
+	TESTQ R8, R8
+	JZ    gemm1_columns_end
+
+gemm1_columns:
+	VMOVDQU      (SI), Y12
+	VMOVDQU      32(SI), Y13
+	VPBROADCASTD (DX), Y14
+	VPMADDUBSW   Y14, Y12, Y15
+	VPADDW       Y15, Y0, Y0
+	VPMADDUBSW   Y14, Y13, Y15
+	VPADDW       Y15, Y1, Y1
+	VMOVDQU      64(SI), Y12
+	VMOVDQU      96(SI), Y13
+	VPBROADCASTD 4(DX), Y14
+	VPMADDUBSW   Y14, Y12, Y15
+	VPADDW       Y15, Y0, Y0
+	VPMADDUBSW   Y14, Y13, Y15
+	VPADDW       Y15, Y1, Y1
+	ADDQ         $0x00000080, SI
+	ADDQ         $0x08, DX
+	DECQ         R8
+	JNZ          gemm1_columns
+
+gemm1_columns_end:
+	VPMADDWD ones16<>+0(SB), Y0, Y0
+	VPADDD   (DI), Y0, Y0
+	VMOVDQU  Y0, (DI)
+	VPMADDWD ones16<>+0(SB), Y1, Y1
+	VPADDD   32(DI), Y1, Y1
+	VMOVDQU  Y1, 32(DI)
+	JMP      gemm1_block
 
 gemm_done:
-	VMOVDQU      (SP), Y0
-	VEXTRACTI128 $0x01, Y0, X1
-	VPADDD       X1, X0, X0
-	VPSHUFD      $0x4e, X0, X1
-	VPADDD       X1, X0, X0
-	VPSHUFD      $0xb1, X0, X1
-	VPADDD       X1, X0, X0
-	VMOVD        X0, (DI)
-	VMOVDQU      32(SP), Y0
-	VEXTRACTI128 $0x01, Y0, X1
-	VPADDD       X1, X0, X0
-	VPSHUFD      $0x4e, X0, X1
-	VPADDD       X1, X0, X0
-	VPSHUFD      $0xb1, X0, X1
-	VPADDD       X1, X0, X0
-	VMOVD        X0, 4(DI)
-	VMOVDQU      64(SP), Y0
-	VEXTRACTI128 $0x01, Y0, X1
-	VPADDD       X1, X0, X0
-	VPSHUFD      $0x4e, X0, X1
-	VPADDD       X1, X0, X0
-	VPSHUFD      $0xb1, X0, X1
-	VPADDD       X1, X0, X0
-	VMOVD        X0, 8(DI)
-	VMOVDQU      96(SP), Y0
-	VEXTRACTI128 $0x01, Y0, X1
-	VPADDD       X1, X0, X0
-	VPSHUFD      $0x4e, X0, X1
-	VPADDD       X1, X0, X0
-	VPSHUFD      $0xb1, X0, X1
-	VPADDD       X1, X0, X0
-	VMOVD        X0, 12(DI)
-	VMOVDQU      128(SP), Y0
-	VEXTRACTI128 $0x01, Y0, X1
-	VPADDD       X1, X0, X0
-	VPSHUFD      $0x4e, X0, X1
-	VPADDD       X1, X0, X0
-	VPSHUFD      $0xb1, X0, X1
-	VPADDD       X1, X0, X0
-	VMOVD        X0, 16(DI)
-	VMOVDQU      160(SP), Y0
-	VEXTRACTI128 $0x01, Y0, X1
-	VPADDD       X1, X0, X0
-	VPSHUFD      $0x4e, X0, X1
-	VPADDD       X1, X0, X0
-	VPSHUFD      $0xb1, X0, X1
-	VPADDD       X1, X0, X0
-	VMOVD        X0, 20(DI)
-	VMOVDQU      192(SP), Y0
-	VEXTRACTI128 $0x01, Y0, X1
-	VPADDD       X1, X0, X0
-	VPSHUFD      $0x4e, X0, X1
-	VPADDD       X1, X0, X0
-	VPSHUFD      $0xb1, X0, X1
-	VPADDD       X1, X0, X0
-	VMOVD        X0, 24(DI)
-	VMOVDQU      224(SP), Y0
-	VEXTRACTI128 $0x01, Y0, X1
-	VPADDD       X1, X0, X0
-	VPSHUFD      $0x4e, X0, X1
-	VPADDD       X1, X0, X0
-	VPSHUFD      $0xb1, X0, X1
-	VPADDD       X1, X0, X0
-	VMOVD        X0, 28(DI)
 	VZEROUPPER
 	RET
 
-// func dotF32(w *byte, x *float32, n int) float32
-// Requires: AVX, AVX2, FMA3, SSE
-TEXT ·dotF32(SB), NOSPLIT, $0-28
-	MOVQ  w+0(FP), SI
-	MOVQ  x+8(FP), DX
-	MOVQ  n+16(FP), CX
-	MOVL  $0x80000000, AX
-	VMOVD AX, X15
+// func scaleSums(y *float32, sums *int32, excess int32, f float32, n int)
+// Requires: AVX, AVX2
+TEXT ·scaleSums(SB), NOSPLIT, $0-32
+	MOVQ         y+0(FP), DI
+	MOVQ         sums+8(FP), SI
+	VBROADCASTSS excess+16(FP), Y4
+	VBROADCASTSS f+20(FP), Y5
+	MOVQ         n+24(FP), CX
+	TESTQ        CX, CX
+	JZ           scale_next_end
+
+scale_next:
+	VMOVDQU   (SI), Y0
+	VPSUBD    Y4, Y0, Y0
+	VCVTDQ2PS Y0, Y0
+	VMULPS    Y5, Y0, Y0
+	VMOVUPS   Y0, (DI)
+	ADDQ      $0x00000020, DI
+	ADDQ      $0x00000020, SI
+	DECQ      CX
+	JNZ       scale_next
+
+scale_next_end:
+	VZEROUPPER
+	RET
+
+// func scaleSumsRows(y *float32, sums *int32, scales *float32, excess int32, a float32, n int)
+// Requires: AVX, AVX2
+TEXT ·scaleSumsRows(SB), NOSPLIT, $0-40
+	MOVQ         y+0(FP), DI
+	MOVQ         sums+8(FP), SI
+	MOVQ         scales+16(FP), DX
+	VBROADCASTSS excess+24(FP), Y4
+	VBROADCASTSS a+28(FP), Y5
+	MOVQ         n+32(FP), CX
+	TESTQ        CX, CX
+	JZ           scale_row_end
+
+scale_row:
+	VMULPS    (DX), Y5, Y1
+	VDIVPS    f127<>+0(SB), Y1, Y1
+	VMOVDQU   (SI), Y0
+	VPSUBD    Y4, Y0, Y0
+	VCVTDQ2PS Y0, Y0
+	VMULPS    Y1, Y0, Y0
+	VMOVUPS   Y0, (DI)
+	ADDQ      $0x00000020, DI
+	ADDQ      $0x00000020, SI
+	ADDQ      $0x00000020, DX
+	DECQ      CX
+	JNZ       scale_row
+
+scale_row_end:
+	VZEROUPPER
+	RET
+
+// func addGroup(y *float32, sums *int32, scales *float32, excess int32, n int)
+// Requires: AVX, AVX2, FMA3
+TEXT ·addGroup(SB), NOSPLIT, $0-40
+	MOVQ         y+0(FP), DI
+	MOVQ         sums+8(FP), SI
+	MOVQ         scales+16(FP), DX
+	VBROADCASTSS excess+24(FP), Y4
+	MOVQ         n+32(FP), CX
+	TESTQ        CX, CX
+	JZ           add_group_end
+
+add_group:
+	VMOVDQU     (SI), Y0
+	VPSUBD      Y4, Y0, Y0
+	VCVTDQ2PS   Y0, Y0
+	VMOVUPS     (DI), Y1
+	VFMADD231PS (DX), Y0, Y1
+	VMOVUPS     Y1, (DI)
+	ADDQ        $0x00000020, DI
+	ADDQ        $0x00000020, SI
+	ADDQ        $0x00000020, DX
+	DECQ        CX
+	JNZ         add_group
+
+add_group_end:
+	VZEROUPPER
+	RET
+
+// func addGroupFloats(y *float32, sums *float32, scales *float32, n int)
+// Requires: AVX, FMA3
+TEXT ·addGroupFloats(SB), NOSPLIT, $0-32
+	MOVQ    y+0(FP), DI
+	MOVQ    sums+8(FP), SI
+	MOVQ    scales+16(FP), DX
+	VMOVUPS (DX), X2
+	MOVQ    n+24(FP), CX
+	TESTQ   CX, CX
+	JZ      add_group_floats_end
+
+add_group_floats:
+	VMOVUPS     (DI), X1
+	VFMADD231PS (SI), X2, X1
+	VMOVUPS     X1, (DI)
+	ADDQ        $0x00000010, DI
+	ADDQ        $0x00000010, SI
+	DECQ        CX
+	JNZ         add_group_floats
+
+add_group_floats_end:
+	VZEROUPPER
+	RET
+
+// func ternaryFloat(sums *float32, tiles *byte, n int, x *float32, ldx int, tokens int, lanes *float32)
+// Requires: AVX, AVX2, FMA3
+TEXT ·ternaryFloat(SB), NOSPLIT, $0-56
+	MOVQ    sums+0(FP), DI
+	MOVQ    tiles+8(FP), SI
+	MOVQ    n+16(FP), R9
+	MOVQ    ldx+32(FP), BX
+	MOVQ    x+24(FP), DX
+	MOVQ    tokens+40(FP), AX
+	MOVQ    lanes+48(FP), R8
+	VMOVUPS tritTable<>+0(SB), Y15
+	CMPQ    AX, $0x03
+	JNE     float3_not
+	VPXOR   Y0, Y0, Y0
+	VPXOR   Y1, Y1, Y1
+	VPXOR   Y2, Y2, Y2
+	VPXOR   Y3, Y3, Y3
+	VPXOR   Y4, Y4, Y4
+	VPXOR   Y5, Y5, Y5
+	VPXOR   Y6, Y6, Y6
+	VPXOR   Y7, Y7, Y7
+	VPXOR   Y8, Y8, Y8
+	VPXOR   Y9, Y9, Y9
+	VPXOR   Y10, Y10, Y10
+	VPXOR   Y11, Y11, Y11
+	MOVQ    SI, R10
+	MOVQ    DX, R11
+	MOVQ    R9, CX
+	TESTQ   CX, CX
+	JZ      float3_0_end
+
+float3_0:
+	VPMOVZXBD   (R10), Y12
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS (R11), Y13, Y0
+	VFMADD231PS (R11)(BX*1), Y13, Y4
+	VFMADD231PS (R11)(BX*2), Y13, Y8
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 128(R11), Y13, Y0
+	VFMADD231PS 128(R11)(BX*1), Y13, Y4
+	VFMADD231PS 128(R11)(BX*2), Y13, Y8
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 256(R11), Y13, Y0
+	VFMADD231PS 256(R11)(BX*1), Y13, Y4
+	VFMADD231PS 256(R11)(BX*2), Y13, Y8
+	VPERMILPS   Y12, Y15, Y13
+	VFMADD231PS 384(R11), Y13, Y0
+	VFMADD231PS 384(R11)(BX*1), Y13, Y4
+	VFMADD231PS 384(R11)(BX*2), Y13, Y8
+	VPMOVZXBD   32(R10), Y12
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS (R11), Y13, Y1
+	VFMADD231PS (R11)(BX*1), Y13, Y5
+	VFMADD231PS (R11)(BX*2), Y13, Y9
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 128(R11), Y13, Y1
+	VFMADD231PS 128(R11)(BX*1), Y13, Y5
+	VFMADD231PS 128(R11)(BX*2), Y13, Y9
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 256(R11), Y13, Y1
+	VFMADD231PS 256(R11)(BX*1), Y13, Y5
+	VFMADD231PS 256(R11)(BX*2), Y13, Y9
+	VPERMILPS   Y12, Y15, Y13
+	VFMADD231PS 384(R11), Y13, Y1
+	VFMADD231PS 384(R11)(BX*1), Y13, Y5
+	VFMADD231PS 384(R11)(BX*2), Y13, Y9
+	VPMOVZXBD   64(R10), Y12
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS (R11), Y13, Y2
+	VFMADD231PS (R11)(BX*1), Y13, Y6
+	VFMADD231PS (R11)(BX*2), Y13, Y10
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 128(R11), Y13, Y2
+	VFMADD231PS 128(R11)(BX*1), Y13, Y6
+	VFMADD231PS 128(R11)(BX*2), Y13, Y10
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 256(R11), Y13, Y2
+	VFMADD231PS 256(R11)(BX*1), Y13, Y6
+	VFMADD231PS 256(R11)(BX*2), Y13, Y10
+	VPERMILPS   Y12, Y15, Y13
+	VFMADD231PS 384(R11), Y13, Y2
+	VFMADD231PS 384(R11)(BX*1), Y13, Y6
+	VFMADD231PS 384(R11)(BX*2), Y13, Y10
+	VPMOVZXBD   96(R10), Y12
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS (R11), Y13, Y3
+	VFMADD231PS (R11)(BX*1), Y13, Y7
+	VFMADD231PS (R11)(BX*2), Y13, Y11
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 128(R11), Y13, Y3
+	VFMADD231PS 128(R11)(BX*1), Y13, Y7
+	VFMADD231PS 128(R11)(BX*2), Y13, Y11
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 256(R11), Y13, Y3
+	VFMADD231PS 256(R11)(BX*1), Y13, Y7
+	VFMADD231PS 256(R11)(BX*2), Y13, Y11
+	VPERMILPS   Y12, Y15, Y13
+	VFMADD231PS 384(R11), Y13, Y3
+	VFMADD231PS 384(R11)(BX*1), Y13, Y7
+	VFMADD231PS 384(R11)(BX*2), Y13, Y11
+	ADDQ        $0x00000080, R10
+	ADDQ        $0x00000200, R11
+	DECQ        CX
+	JNZ         float3_0
+
+float3_0_end:
+	VMOVUPS Y0, (R8)
+	VMOVUPS Y1, 128(R8)
+	VMOVUPS Y2, 256(R8)
+	VMOVUPS Y3, 384(R8)
+	VMOVUPS Y4, 512(R8)
+	VMOVUPS Y5, 640(R8)
+	VMOVUPS Y6, 768(R8)
+	VMOVUPS Y7, 896(R8)
+	VMOVUPS Y8, 1024(R8)
+	VMOVUPS Y9, 1152(R8)
+	VMOVUPS Y10, 1280(R8)
+	VMOVUPS Y11, 1408(R8)
+	VPXOR   Y0, Y0, Y0
+	VPXOR   Y1, Y1, Y1
+	VPXOR   Y2, Y2, Y2
+	VPXOR   Y3, Y3, Y3
+	VPXOR   Y4, Y4, Y4
+	VPXOR   Y5, Y5, Y5
+	VPXOR   Y6, Y6, Y6
+	VPXOR   Y7, Y7, Y7
+	VPXOR   Y8, Y8, Y8
+	VPXOR   Y9, Y9, Y9
+	VPXOR   Y10, Y10, Y10
+	VPXOR   Y11, Y11, Y11
+	MOVQ    SI, R10
+	MOVQ    DX, R11
+	MOVQ    R9, CX
+	TESTQ   CX, CX
+	JZ      float3_1_end
+
+float3_1:
+	VPMOVZXBD   8(R10), Y12
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 32(R11), Y13, Y0
+	VFMADD231PS 32(R11)(BX*1), Y13, Y4
+	VFMADD231PS 32(R11)(BX*2), Y13, Y8
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 160(R11), Y13, Y0
+	VFMADD231PS 160(R11)(BX*1), Y13, Y4
+	VFMADD231PS 160(R11)(BX*2), Y13, Y8
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 288(R11), Y13, Y0
+	VFMADD231PS 288(R11)(BX*1), Y13, Y4
+	VFMADD231PS 288(R11)(BX*2), Y13, Y8
+	VPERMILPS   Y12, Y15, Y13
+	VFMADD231PS 416(R11), Y13, Y0
+	VFMADD231PS 416(R11)(BX*1), Y13, Y4
+	VFMADD231PS 416(R11)(BX*2), Y13, Y8
+	VPMOVZXBD   40(R10), Y12
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 32(R11), Y13, Y1
+	VFMADD231PS 32(R11)(BX*1), Y13, Y5
+	VFMADD231PS 32(R11)(BX*2), Y13, Y9
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 160(R11), Y13, Y1
+	VFMADD231PS 160(R11)(BX*1), Y13, Y5
+	VFMADD231PS 160(R11)(BX*2), Y13, Y9
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 288(R11), Y13, Y1
+	VFMADD231PS 288(R11)(BX*1), Y13, Y5
+	VFMADD231PS 288(R11)(BX*2), Y13, Y9
+	VPERMILPS   Y12, Y15, Y13
+	VFMADD231PS 416(R11), Y13, Y1
+	VFMADD231PS 416(R11)(BX*1), Y13, Y5
+	VFMADD231PS 416(R11)(BX*2), Y13, Y9
+	VPMOVZXBD   72(R10), Y12
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 32(R11), Y13, Y2
+	VFMADD231PS 32(R11)(BX*1), Y13, Y6
+	VFMADD231PS 32(R11)(BX*2), Y13, Y10
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 160(R11), Y13, Y2
+	VFMADD231PS 160(R11)(BX*1), Y13, Y6
+	VFMADD231PS 160(R11)(BX*2), Y13, Y10
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 288(R11), Y13, Y2
+	VFMADD231PS 288(R11)(BX*1), Y13, Y6
+	VFMADD231PS 288(R11)(BX*2), Y13, Y10
+	VPERMILPS   Y12, Y15, Y13
+	VFMADD231PS 416(R11), Y13, Y2
+	VFMADD231PS 416(R11)(BX*1), Y13, Y6
+	VFMADD231PS 416(R11)(BX*2), Y13, Y10
+	VPMOVZXBD   104(R10), Y12
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 32(R11), Y13, Y3
+	VFMADD231PS 32(R11)(BX*1), Y13, Y7
+	VFMADD231PS 32(R11)(BX*2), Y13, Y11
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 160(R11), Y13, Y3
+	VFMADD231PS 160(R11)(BX*1), Y13, Y7
+	VFMADD231PS 160(R11)(BX*2), Y13, Y11
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 288(R11), Y13, Y3
+	VFMADD231PS 288(R11)(BX*1), Y13, Y7
+	VFMADD231PS 288(R11)(BX*2), Y13, Y11
+	VPERMILPS   Y12, Y15, Y13
+	VFMADD231PS 416(R11), Y13, Y3
+	VFMADD231PS 416(R11)(BX*1), Y13, Y7
+	VFMADD231PS 416(R11)(BX*2), Y13, Y11
+	ADDQ        $0x00000080, R10
+	ADDQ        $0x00000200, R11
+	DECQ        CX
+	JNZ         float3_1
+
+float3_1_end:
+	VMOVUPS Y0, 32(R8)
+	VMOVUPS Y1, 160(R8)
+	VMOVUPS Y2, 288(R8)
+	VMOVUPS Y3, 416(R8)
+	VMOVUPS Y4, 544(R8)
+	VMOVUPS Y5, 672(R8)
+	VMOVUPS Y6, 800(R8)
+	VMOVUPS Y7, 928(R8)
+	VMOVUPS Y8, 1056(R8)
+	VMOVUPS Y9, 1184(R8)
+	VMOVUPS Y10, 1312(R8)
+	VMOVUPS Y11, 1440(R8)
+	VPXOR   Y0, Y0, Y0
+	VPXOR   Y1, Y1, Y1
+	VPXOR   Y2, Y2, Y2
+	VPXOR   Y3, Y3, Y3
+	VPXOR   Y4, Y4, Y4
+	VPXOR   Y5, Y5, Y5
+	VPXOR   Y6, Y6, Y6
+	VPXOR   Y7, Y7, Y7
+	VPXOR   Y8, Y8, Y8
+	VPXOR   Y9, Y9, Y9
+	VPXOR   Y10, Y10, Y10
+	VPXOR   Y11, Y11, Y11
+	MOVQ    SI, R10
+	MOVQ    DX, R11
+	MOVQ    R9, CX
+	TESTQ   CX, CX
+	JZ      float3_2_end
+
+float3_2:
+	VPMOVZXBD   16(R10), Y12
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 64(R11), Y13, Y0
+	VFMADD231PS 64(R11)(BX*1), Y13, Y4
+	VFMADD231PS 64(R11)(BX*2), Y13, Y8
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 192(R11), Y13, Y0
+	VFMADD231PS 192(R11)(BX*1), Y13, Y4
+	VFMADD231PS 192(R11)(BX*2), Y13, Y8
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 320(R11), Y13, Y0
+	VFMADD231PS 320(R11)(BX*1), Y13, Y4
+	VFMADD231PS 320(R11)(BX*2), Y13, Y8
+	VPERMILPS   Y12, Y15, Y13
+	VFMADD231PS 448(R11), Y13, Y0
+	VFMADD231PS 448(R11)(BX*1), Y13, Y4
+	VFMADD231PS 448(R11)(BX*2), Y13, Y8
+	VPMOVZXBD   48(R10), Y12
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 64(R11), Y13, Y1
+	VFMADD231PS 64(R11)(BX*1), Y13, Y5
+	VFMADD231PS 64(R11)(BX*2), Y13, Y9
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 192(R11), Y13, Y1
+	VFMADD231PS 192(R11)(BX*1), Y13, Y5
+	VFMADD231PS 192(R11)(BX*2), Y13, Y9
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 320(R11), Y13, Y1
+	VFMADD231PS 320(R11)(BX*1), Y13, Y5
+	VFMADD231PS 320(R11)(BX*2), Y13, Y9
+	VPERMILPS   Y12, Y15, Y13
+	VFMADD231PS 448(R11), Y13, Y1
+	VFMADD231PS 448(R11)(BX*1), Y13, Y5
+	VFMADD231PS 448(R11)(BX*2), Y13, Y9
+	VPMOVZXBD   80(R10), Y12
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 64(R11), Y13, Y2
+	VFMADD231PS 64(R11)(BX*1), Y13, Y6
+	VFMADD231PS 64(R11)(BX*2), Y13, Y10
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 192(R11), Y13, Y2
+	VFMADD231PS 192(R11)(BX*1), Y13, Y6
+	VFMADD231PS 192(R11)(BX*2), Y13, Y10
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 320(R11), Y13, Y2
+	VFMADD231PS 320(R11)(BX*1), Y13, Y6
+	VFMADD231PS 320(R11)(BX*2), Y13, Y10
+	VPERMILPS   Y12, Y15, Y13
+	VFMADD231PS 448(R11), Y13, Y2
+	VFMADD231PS 448(R11)(BX*1), Y13, Y6
+	VFMADD231PS 448(R11)(BX*2), Y13, Y10
+	VPMOVZXBD   112(R10), Y12
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 64(R11), Y13, Y3
+	VFMADD231PS 64(R11)(BX*1), Y13, Y7
+	VFMADD231PS 64(R11)(BX*2), Y13, Y11
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 192(R11), Y13, Y3
+	VFMADD231PS 192(R11)(BX*1), Y13, Y7
+	VFMADD231PS 192(R11)(BX*2), Y13, Y11
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 320(R11), Y13, Y3
+	VFMADD231PS 320(R11)(BX*1), Y13, Y7
+	VFMADD231PS 320(R11)(BX*2), Y13, Y11
+	VPERMILPS   Y12, Y15, Y13
+	VFMADD231PS 448(R11), Y13, Y3
+	VFMADD231PS 448(R11)(BX*1), Y13, Y7
+	VFMADD231PS 448(R11)(BX*2), Y13, Y11
+	ADDQ        $0x00000080, R10
+	ADDQ        $0x00000200, R11
+	DECQ        CX
+	JNZ         float3_2
+
+float3_2_end:
+	VMOVUPS Y0, 64(R8)
+	VMOVUPS Y1, 192(R8)
+	VMOVUPS Y2, 320(R8)
+	VMOVUPS Y3, 448(R8)
+	VMOVUPS Y4, 576(R8)
+	VMOVUPS Y5, 704(R8)
+	VMOVUPS Y6, 832(R8)
+	VMOVUPS Y7, 960(R8)
+	VMOVUPS Y8, 1088(R8)
+	VMOVUPS Y9, 1216(R8)
+	VMOVUPS Y10, 1344(R8)
+	VMOVUPS Y11, 1472(R8)
+	VPXOR   Y0, Y0, Y0
+	VPXOR   Y1, Y1, Y1
+	VPXOR   Y2, Y2, Y2
+	VPXOR   Y3, Y3, Y3
+	VPXOR   Y4, Y4, Y4
+	VPXOR   Y5, Y5, Y5
+	VPXOR   Y6, Y6, Y6
+	VPXOR   Y7, Y7, Y7
+	VPXOR   Y8, Y8, Y8
+	VPXOR   Y9, Y9, Y9
+	VPXOR   Y10, Y10, Y10
+	VPXOR   Y11, Y11, Y11
+	MOVQ    SI, R10
+	MOVQ    DX, R11
+	MOVQ    R9, CX
+	TESTQ   CX, CX
+	JZ      float3_3_end
+
+float3_3:
+	VPMOVZXBD   24(R10), Y12
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 96(R11), Y13, Y0
+	VFMADD231PS 96(R11)(BX*1), Y13, Y4
+	VFMADD231PS 96(R11)(BX*2), Y13, Y8
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 224(R11), Y13, Y0
+	VFMADD231PS 224(R11)(BX*1), Y13, Y4
+	VFMADD231PS 224(R11)(BX*2), Y13, Y8
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 352(R11), Y13, Y0
+	VFMADD231PS 352(R11)(BX*1), Y13, Y4
+	VFMADD231PS 352(R11)(BX*2), Y13, Y8
+	VPERMILPS   Y12, Y15, Y13
+	VFMADD231PS 480(R11), Y13, Y0
+	VFMADD231PS 480(R11)(BX*1), Y13, Y4
+	VFMADD231PS 480(R11)(BX*2), Y13, Y8
+	VPMOVZXBD   56(R10), Y12
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 96(R11), Y13, Y1
+	VFMADD231PS 96(R11)(BX*1), Y13, Y5
+	VFMADD231PS 96(R11)(BX*2), Y13, Y9
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 224(R11), Y13, Y1
+	VFMADD231PS 224(R11)(BX*1), Y13, Y5
+	VFMADD231PS 224(R11)(BX*2), Y13, Y9
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 352(R11), Y13, Y1
+	VFMADD231PS 352(R11)(BX*1), Y13, Y5
+	VFMADD231PS 352(R11)(BX*2), Y13, Y9
+	VPERMILPS   Y12, Y15, Y13
+	VFMADD231PS 480(R11), Y13, Y1
+	VFMADD231PS 480(R11)(BX*1), Y13, Y5
+	VFMADD231PS 480(R11)(BX*2), Y13, Y9
+	VPMOVZXBD   88(R10), Y12
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 96(R11), Y13, Y2
+	VFMADD231PS 96(R11)(BX*1), Y13, Y6
+	VFMADD231PS 96(R11)(BX*2), Y13, Y10
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 224(R11), Y13, Y2
+	VFMADD231PS 224(R11)(BX*1), Y13, Y6
+	VFMADD231PS 224(R11)(BX*2), Y13, Y10
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 352(R11), Y13, Y2
+	VFMADD231PS 352(R11)(BX*1), Y13, Y6
+	VFMADD231PS 352(R11)(BX*2), Y13, Y10
+	VPERMILPS   Y12, Y15, Y13
+	VFMADD231PS 480(R11), Y13, Y2
+	VFMADD231PS 480(R11)(BX*1), Y13, Y6
+	VFMADD231PS 480(R11)(BX*2), Y13, Y10
+	VPMOVZXBD   120(R10), Y12
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 96(R11), Y13, Y3
+	VFMADD231PS 96(R11)(BX*1), Y13, Y7
+	VFMADD231PS 96(R11)(BX*2), Y13, Y11
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 224(R11), Y13, Y3
+	VFMADD231PS 224(R11)(BX*1), Y13, Y7
+	VFMADD231PS 224(R11)(BX*2), Y13, Y11
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 352(R11), Y13, Y3
+	VFMADD231PS 352(R11)(BX*1), Y13, Y7
+	VFMADD231PS 352(R11)(BX*2), Y13, Y11
+	VPERMILPS   Y12, Y15, Y13
+	VFMADD231PS 480(R11), Y13, Y3
+	VFMADD231PS 480(R11)(BX*1), Y13, Y7
+	VFMADD231PS 480(R11)(BX*2), Y13, Y11
+	ADDQ        $0x00000080, R10
+	ADDQ        $0x00000200, R11
+	DECQ        CX
+	JNZ         float3_3
+
+float3_3_end:
+	VMOVUPS      Y0, 96(R8)
+	VMOVUPS      Y1, 224(R8)
+	VMOVUPS      Y2, 352(R8)
+	VMOVUPS      Y3, 480(R8)
+	VMOVUPS      Y4, 608(R8)
+	VMOVUPS      Y5, 736(R8)
+	VMOVUPS      Y6, 864(R8)
+	VMOVUPS      Y7, 992(R8)
+	VMOVUPS      Y8, 1120(R8)
+	VMOVUPS      Y9, 1248(R8)
+	VMOVUPS      Y10, 1376(R8)
+	VMOVUPS      Y11, 1504(R8)
+	VMOVUPS      (R8), Y0
+	VADDPS       64(R8), Y0, Y0
+	VMOVUPS      32(R8), Y4
+	VADDPS       96(R8), Y4, Y4
+	VADDPS       Y4, Y0, Y0
+	VEXTRACTF128 $0x01, Y0, X4
+	VADDPS       X4, X0, X0
+	VMOVUPS      128(R8), Y1
+	VADDPS       192(R8), Y1, Y1
+	VMOVUPS      160(R8), Y4
+	VADDPS       224(R8), Y4, Y4
+	VADDPS       Y4, Y1, Y1
+	VEXTRACTF128 $0x01, Y1, X4
+	VADDPS       X4, X1, X1
+	VMOVUPS      256(R8), Y2
+	VADDPS       320(R8), Y2, Y2
+	VMOVUPS      288(R8), Y4
+	VADDPS       352(R8), Y4, Y4
+	VADDPS       Y4, Y2, Y2
+	VEXTRACTF128 $0x01, Y2, X4
+	VADDPS       X4, X2, X2
+	VMOVUPS      384(R8), Y3
+	VADDPS       448(R8), Y3, Y3
+	VMOVUPS      416(R8), Y4
+	VADDPS       480(R8), Y4, Y4
+	VADDPS       Y4, Y3, Y3
+	VEXTRACTF128 $0x01, Y3, X4
+	VADDPS       X4, X3, X3
+	VUNPCKLPS    X1, X0, X4
+	VUNPCKHPS    X1, X0, X5
+	VUNPCKLPS    X3, X2, X6
+	VUNPCKHPS    X3, X2, X7
+	VMOVLHPS     X6, X4, X0
+	VMOVHLPS     X4, X6, X1
+	VMOVLHPS     X7, X5, X2
+	VMOVHLPS     X5, X7, X3
+	VADDPS       X2, X0, X0
+	VADDPS       X3, X1, X1
+	VADDPS       X1, X0, X0
+	VADDPS       (DI), X0, X0
+	VMOVUPS      X0, (DI)
+	VMOVUPS      512(R8), Y0
+	VADDPS       576(R8), Y0, Y0
+	VMOVUPS      544(R8), Y4
+	VADDPS       608(R8), Y4, Y4
+	VADDPS       Y4, Y0, Y0
+	VEXTRACTF128 $0x01, Y0, X4
+	VADDPS       X4, X0, X0
+	VMOVUPS      640(R8), Y1
+	VADDPS       704(R8), Y1, Y1
+	VMOVUPS      672(R8), Y4
+	VADDPS       736(R8), Y4, Y4
+	VADDPS       Y4, Y1, Y1
+	VEXTRACTF128 $0x01, Y1, X4
+	VADDPS       X4, X1, X1
+	VMOVUPS      768(R8), Y2
+	VADDPS       832(R8), Y2, Y2
+	VMOVUPS      800(R8), Y4
+	VADDPS       864(R8), Y4, Y4
+	VADDPS       Y4, Y2, Y2
+	VEXTRACTF128 $0x01, Y2, X4
+	VADDPS       X4, X2, X2
+	VMOVUPS      896(R8), Y3
+	VADDPS       960(R8), Y3, Y3
+	VMOVUPS      928(R8), Y4
+	VADDPS       992(R8), Y4, Y4
+	VADDPS       Y4, Y3, Y3
+	VEXTRACTF128 $0x01, Y3, X4
+	VADDPS       X4, X3, X3
+	VUNPCKLPS    X1, X0, X4
+	VUNPCKHPS    X1, X0, X5
+	VUNPCKLPS    X3, X2, X6
+	VUNPCKHPS    X3, X2, X7
+	VMOVLHPS     X6, X4, X0
+	VMOVHLPS     X4, X6, X1
+	VMOVLHPS     X7, X5, X2
+	VMOVHLPS     X5, X7, X3
+	VADDPS       X2, X0, X0
+	VADDPS       X3, X1, X1
+	VADDPS       X1, X0, X0
+	VADDPS       16(DI), X0, X0
+	VMOVUPS      X0, 16(DI)
+	VMOVUPS      1024(R8), Y0
+	VADDPS       1088(R8), Y0, Y0
+	VMOVUPS      1056(R8), Y4
+	VADDPS       1120(R8), Y4, Y4
+	VADDPS       Y4, Y0, Y0
+	VEXTRACTF128 $0x01, Y0, X4
+	VADDPS       X4, X0, X0
+	VMOVUPS      1152(R8), Y1
+	VADDPS       1216(R8), Y1, Y1
+	VMOVUPS      1184(R8), Y4
+	VADDPS       1248(R8), Y4, Y4
+	VADDPS       Y4, Y1, Y1
+	VEXTRACTF128 $0x01, Y1, X4
+	VADDPS       X4, X1, X1
+	VMOVUPS      1280(R8), Y2
+	VADDPS       1344(R8), Y2, Y2
+	VMOVUPS      1312(R8), Y4
+	VADDPS       1376(R8), Y4, Y4
+	VADDPS       Y4, Y2, Y2
+	VEXTRACTF128 $0x01, Y2, X4
+	VADDPS       X4, X2, X2
+	VMOVUPS      1408(R8), Y3
+	VADDPS       1472(R8), Y3, Y3
+	VMOVUPS      1440(R8), Y4
+	VADDPS       1504(R8), Y4, Y4
+	VADDPS       Y4, Y3, Y3
+	VEXTRACTF128 $0x01, Y3, X4
+	VADDPS       X4, X3, X3
+	VUNPCKLPS    X1, X0, X4
+	VUNPCKHPS    X1, X0, X5
+	VUNPCKLPS    X3, X2, X6
+	VUNPCKHPS    X3, X2, X7
+	VMOVLHPS     X6, X4, X0
+	VMOVHLPS     X4, X6, X1
+	VMOVLHPS     X7, X5, X2
+	VMOVHLPS     X5, X7, X3
+	VADDPS       X2, X0, X0
+	VADDPS       X3, X1, X1
+	VADDPS       X1, X0, X0
+	VADDPS       32(DI), X0, X0
+	VMOVUPS      X0, 32(DI)
+	JMP          float_done
+
+float3_not:
+	CMPQ  AX, $0x02
+	JNE   float2_not
+	VPXOR Y0, Y0, Y0
+	VPXOR Y1, Y1, Y1
+	VPXOR Y2, Y2, Y2
+	VPXOR Y3, Y3, Y3
+	VPXOR Y4, Y4, Y4
+	VPXOR Y5, Y5, Y5
+	VPXOR Y6, Y6, Y6
+	VPXOR Y7, Y7, Y7
+	MOVQ  SI, R10
+	MOVQ  DX, R11
+	MOVQ  R9, CX
+	TESTQ CX, CX
+	JZ    float2_0_end
+
+float2_0:
+	VPMOVZXBD   (R10), Y12
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS (R11), Y13, Y0
+	VFMADD231PS (R11)(BX*1), Y13, Y4
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 128(R11), Y13, Y0
+	VFMADD231PS 128(R11)(BX*1), Y13, Y4
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 256(R11), Y13, Y0
+	VFMADD231PS 256(R11)(BX*1), Y13, Y4
+	VPERMILPS   Y12, Y15, Y13
+	VFMADD231PS 384(R11), Y13, Y0
+	VFMADD231PS 384(R11)(BX*1), Y13, Y4
+	VPMOVZXBD   32(R10), Y12
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS (R11), Y13, Y1
+	VFMADD231PS (R11)(BX*1), Y13, Y5
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 128(R11), Y13, Y1
+	VFMADD231PS 128(R11)(BX*1), Y13, Y5
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 256(R11), Y13, Y1
+	VFMADD231PS 256(R11)(BX*1), Y13, Y5
+	VPERMILPS   Y12, Y15, Y13
+	VFMADD231PS 384(R11), Y13, Y1
+	VFMADD231PS 384(R11)(BX*1), Y13, Y5
+	VPMOVZXBD   64(R10), Y12
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS (R11), Y13, Y2
+	VFMADD231PS (R11)(BX*1), Y13, Y6
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 128(R11), Y13, Y2
+	VFMADD231PS 128(R11)(BX*1), Y13, Y6
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 256(R11), Y13, Y2
+	VFMADD231PS 256(R11)(BX*1), Y13, Y6
+	VPERMILPS   Y12, Y15, Y13
+	VFMADD231PS 384(R11), Y13, Y2
+	VFMADD231PS 384(R11)(BX*1), Y13, Y6
+	VPMOVZXBD   96(R10), Y12
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS (R11), Y13, Y3
+	VFMADD231PS (R11)(BX*1), Y13, Y7
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 128(R11), Y13, Y3
+	VFMADD231PS 128(R11)(BX*1), Y13, Y7
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 256(R11), Y13, Y3
+	VFMADD231PS 256(R11)(BX*1), Y13, Y7
+	VPERMILPS   Y12, Y15, Y13
+	VFMADD231PS 384(R11), Y13, Y3
+	VFMADD231PS 384(R11)(BX*1), Y13, Y7
+	ADDQ        $0x00000080, R10
+	ADDQ        $0x00000200, R11
+	DECQ        CX
+	JNZ         float2_0
+
+float2_0_end:
+	VMOVUPS Y0, (R8)
+	VMOVUPS Y1, 128(R8)
+	VMOVUPS Y2, 256(R8)
+	VMOVUPS Y3, 384(R8)
+	VMOVUPS Y4, 512(R8)
+	VMOVUPS Y5, 640(R8)
+	VMOVUPS Y6, 768(R8)
+	VMOVUPS Y7, 896(R8)
+	VPXOR   Y0, Y0, Y0
+	VPXOR   Y1, Y1, Y1
+	VPXOR   Y2, Y2, Y2
+	VPXOR   Y3, Y3, Y3
+	VPXOR   Y4, Y4, Y4
+	VPXOR   Y5, Y5, Y5
+	VPXOR   Y6, Y6, Y6
+	VPXOR   Y7, Y7, Y7
+	MOVQ    SI, R10
+	MOVQ    DX, R11
+	MOVQ    R9, CX
+	TESTQ   CX, CX
+	JZ      float2_1_end
+
+float2_1:
+	VPMOVZXBD   8(R10), Y12
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 32(R11), Y13, Y0
+	VFMADD231PS 32(R11)(BX*1), Y13, Y4
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 160(R11), Y13, Y0
+	VFMADD231PS 160(R11)(BX*1), Y13, Y4
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 288(R11), Y13, Y0
+	VFMADD231PS 288(R11)(BX*1), Y13, Y4
+	VPERMILPS   Y12, Y15, Y13
+	VFMADD231PS 416(R11), Y13, Y0
+	VFMADD231PS 416(R11)(BX*1), Y13, Y4
+	VPMOVZXBD   40(R10), Y12
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 32(R11), Y13, Y1
+	VFMADD231PS 32(R11)(BX*1), Y13, Y5
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 160(R11), Y13, Y1
+	VFMADD231PS 160(R11)(BX*1), Y13, Y5
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 288(R11), Y13, Y1
+	VFMADD231PS 288(R11)(BX*1), Y13, Y5
+	VPERMILPS   Y12, Y15, Y13
+	VFMADD231PS 416(R11), Y13, Y1
+	VFMADD231PS 416(R11)(BX*1), Y13, Y5
+	VPMOVZXBD   72(R10), Y12
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 32(R11), Y13, Y2
+	VFMADD231PS 32(R11)(BX*1), Y13, Y6
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 160(R11), Y13, Y2
+	VFMADD231PS 160(R11)(BX*1), Y13, Y6
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 288(R11), Y13, Y2
+	VFMADD231PS 288(R11)(BX*1), Y13, Y6
+	VPERMILPS   Y12, Y15, Y13
+	VFMADD231PS 416(R11), Y13, Y2
+	VFMADD231PS 416(R11)(BX*1), Y13, Y6
+	VPMOVZXBD   104(R10), Y12
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 32(R11), Y13, Y3
+	VFMADD231PS 32(R11)(BX*1), Y13, Y7
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 160(R11), Y13, Y3
+	VFMADD231PS 160(R11)(BX*1), Y13, Y7
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 288(R11), Y13, Y3
+	VFMADD231PS 288(R11)(BX*1), Y13, Y7
+	VPERMILPS   Y12, Y15, Y13
+	VFMADD231PS 416(R11), Y13, Y3
+	VFMADD231PS 416(R11)(BX*1), Y13, Y7
+	ADDQ        $0x00000080, R10
+	ADDQ        $0x00000200, R11
+	DECQ        CX
+	JNZ         float2_1
+
+float2_1_end:
+	VMOVUPS Y0, 32(R8)
+	VMOVUPS Y1, 160(R8)
+	VMOVUPS Y2, 288(R8)
+	VMOVUPS Y3, 416(R8)
+	VMOVUPS Y4, 544(R8)
+	VMOVUPS Y5, 672(R8)
+	VMOVUPS Y6, 800(R8)
+	VMOVUPS Y7, 928(R8)
+	VPXOR   Y0, Y0, Y0
+	VPXOR   Y1, Y1, Y1
+	VPXOR   Y2, Y2, Y2
+	VPXOR   Y3, Y3, Y3
+	VPXOR   Y4, Y4, Y4
+	VPXOR   Y5, Y5, Y5
+	VPXOR   Y6, Y6, Y6
+	VPXOR   Y7, Y7, Y7
+	MOVQ    SI, R10
+	MOVQ    DX, R11
+	MOVQ    R9, CX
+	TESTQ   CX, CX
+	JZ      float2_2_end
+
+float2_2:
+	VPMOVZXBD   16(R10), Y12
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 64(R11), Y13, Y0
+	VFMADD231PS 64(R11)(BX*1), Y13, Y4
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 192(R11), Y13, Y0
+	VFMADD231PS 192(R11)(BX*1), Y13, Y4
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 320(R11), Y13, Y0
+	VFMADD231PS 320(R11)(BX*1), Y13, Y4
+	VPERMILPS   Y12, Y15, Y13
+	VFMADD231PS 448(R11), Y13, Y0
+	VFMADD231PS 448(R11)(BX*1), Y13, Y4
+	VPMOVZXBD   48(R10), Y12
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 64(R11), Y13, Y1
+	VFMADD231PS 64(R11)(BX*1), Y13, Y5
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 192(R11), Y13, Y1
+	VFMADD231PS 192(R11)(BX*1), Y13, Y5
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 320(R11), Y13, Y1
+	VFMADD231PS 320(R11)(BX*1), Y13, Y5
+	VPERMILPS   Y12, Y15, Y13
+	VFMADD231PS 448(R11), Y13, Y1
+	VFMADD231PS 448(R11)(BX*1), Y13, Y5
+	VPMOVZXBD   80(R10), Y12
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 64(R11), Y13, Y2
+	VFMADD231PS 64(R11)(BX*1), Y13, Y6
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 192(R11), Y13, Y2
+	VFMADD231PS 192(R11)(BX*1), Y13, Y6
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 320(R11), Y13, Y2
+	VFMADD231PS 320(R11)(BX*1), Y13, Y6
+	VPERMILPS   Y12, Y15, Y13
+	VFMADD231PS 448(R11), Y13, Y2
+	VFMADD231PS 448(R11)(BX*1), Y13, Y6
+	VPMOVZXBD   112(R10), Y12
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 64(R11), Y13, Y3
+	VFMADD231PS 64(R11)(BX*1), Y13, Y7
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 192(R11), Y13, Y3
+	VFMADD231PS 192(R11)(BX*1), Y13, Y7
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 320(R11), Y13, Y3
+	VFMADD231PS 320(R11)(BX*1), Y13, Y7
+	VPERMILPS   Y12, Y15, Y13
+	VFMADD231PS 448(R11), Y13, Y3
+	VFMADD231PS 448(R11)(BX*1), Y13, Y7
+	ADDQ        $0x00000080, R10
+	ADDQ        $0x00000200, R11
+	DECQ        CX
+	JNZ         float2_2
+
+float2_2_end:
+	VMOVUPS Y0, 64(R8)
+	VMOVUPS Y1, 192(R8)
+	VMOVUPS Y2, 320(R8)
+	VMOVUPS Y3, 448(R8)
+	VMOVUPS Y4, 576(R8)
+	VMOVUPS Y5, 704(R8)
+	VMOVUPS Y6, 832(R8)
+	VMOVUPS Y7, 960(R8)
+	VPXOR   Y0, Y0, Y0
+	VPXOR   Y1, Y1, Y1
+	VPXOR   Y2, Y2, Y2
+	VPXOR   Y3, Y3, Y3
+	VPXOR   Y4, Y4, Y4
+	VPXOR   Y5, Y5, Y5
+	VPXOR   Y6, Y6, Y6
+	VPXOR   Y7, Y7, Y7
+	MOVQ    SI, R10
+	MOVQ    DX, R11
+	MOVQ    R9, CX
+	TESTQ   CX, CX
+	JZ      float2_3_end
+
+float2_3:
+	VPMOVZXBD   24(R10), Y12
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 96(R11), Y13, Y0
+	VFMADD231PS 96(R11)(BX*1), Y13, Y4
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 224(R11), Y13, Y0
+	VFMADD231PS 224(R11)(BX*1), Y13, Y4
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 352(R11), Y13, Y0
+	VFMADD231PS 352(R11)(BX*1), Y13, Y4
+	VPERMILPS   Y12, Y15, Y13
+	VFMADD231PS 480(R11), Y13, Y0
+	VFMADD231PS 480(R11)(BX*1), Y13, Y4
+	VPMOVZXBD   56(R10), Y12
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 96(R11), Y13, Y1
+	VFMADD231PS 96(R11)(BX*1), Y13, Y5
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 224(R11), Y13, Y1
+	VFMADD231PS 224(R11)(BX*1), Y13, Y5
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 352(R11), Y13, Y1
+	VFMADD231PS 352(R11)(BX*1), Y13, Y5
+	VPERMILPS   Y12, Y15, Y13
+	VFMADD231PS 480(R11), Y13, Y1
+	VFMADD231PS 480(R11)(BX*1), Y13, Y5
+	VPMOVZXBD   88(R10), Y12
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 96(R11), Y13, Y2
+	VFMADD231PS 96(R11)(BX*1), Y13, Y6
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 224(R11), Y13, Y2
+	VFMADD231PS 224(R11)(BX*1), Y13, Y6
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 352(R11), Y13, Y2
+	VFMADD231PS 352(R11)(BX*1), Y13, Y6
+	VPERMILPS   Y12, Y15, Y13
+	VFMADD231PS 480(R11), Y13, Y2
+	VFMADD231PS 480(R11)(BX*1), Y13, Y6
+	VPMOVZXBD   120(R10), Y12
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 96(R11), Y13, Y3
+	VFMADD231PS 96(R11)(BX*1), Y13, Y7
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 224(R11), Y13, Y3
+	VFMADD231PS 224(R11)(BX*1), Y13, Y7
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 352(R11), Y13, Y3
+	VFMADD231PS 352(R11)(BX*1), Y13, Y7
+	VPERMILPS   Y12, Y15, Y13
+	VFMADD231PS 480(R11), Y13, Y3
+	VFMADD231PS 480(R11)(BX*1), Y13, Y7
+	ADDQ        $0x00000080, R10
+	ADDQ        $0x00000200, R11
+	DECQ        CX
+	JNZ         float2_3
+
+float2_3_end:
+	VMOVUPS      Y0, 96(R8)
+	VMOVUPS      Y1, 224(R8)
+	VMOVUPS      Y2, 352(R8)
+	VMOVUPS      Y3, 480(R8)
+	VMOVUPS      Y4, 608(R8)
+	VMOVUPS      Y5, 736(R8)
+	VMOVUPS      Y6, 864(R8)
+	VMOVUPS      Y7, 992(R8)
+	VMOVUPS      (R8), Y0
+	VADDPS       64(R8), Y0, Y0
+	VMOVUPS      32(R8), Y4
+	VADDPS       96(R8), Y4, Y4
+	VADDPS       Y4, Y0, Y0
+	VEXTRACTF128 $0x01, Y0, X4
+	VADDPS       X4, X0, X0
+	VMOVUPS      128(R8), Y1
+	VADDPS       192(R8), Y1, Y1
+	VMOVUPS      160(R8), Y4
+	VADDPS       224(R8), Y4, Y4
+	VADDPS       Y4, Y1, Y1
+	VEXTRACTF128 $0x01, Y1, X4
+	VADDPS       X4, X1, X1
+	VMOVUPS      256(R8), Y2
+	VADDPS       320(R8), Y2, Y2
+	VMOVUPS      288(R8), Y4
+	VADDPS       352(R8), Y4, Y4
+	VADDPS       Y4, Y2, Y2
+	VEXTRACTF128 $0x01, Y2, X4
+	VADDPS       X4, X2, X2
+	VMOVUPS      384(R8), Y3
+	VADDPS       448(R8), Y3, Y3
+	VMOVUPS      416(R8), Y4
+	VADDPS       480(R8), Y4, Y4
+	VADDPS       Y4, Y3, Y3
+	VEXTRACTF128 $0x01, Y3, X4
+	VADDPS       X4, X3, X3
+	VUNPCKLPS    X1, X0, X4
+	VUNPCKHPS    X1, X0, X5
+	VUNPCKLPS    X3, X2, X6
+	VUNPCKHPS    X3, X2, X7
+	VMOVLHPS     X6, X4, X0
+	VMOVHLPS     X4, X6, X1
+	VMOVLHPS     X7, X5, X2
+	VMOVHLPS     X5, X7, X3
+	VADDPS       X2, X0, X0
+	VADDPS       X3, X1, X1
+	VADDPS       X1, X0, X0
+	VADDPS       (DI), X0, X0
+	VMOVUPS      X0, (DI)
+	VMOVUPS      512(R8), Y0
+	VADDPS       576(R8), Y0, Y0
+	VMOVUPS      544(R8), Y4
+	VADDPS       608(R8), Y4, Y4
+	VADDPS       Y4, Y0, Y0
+	VEXTRACTF128 $0x01, Y0, X4
+	VADDPS       X4, X0, X0
+	VMOVUPS      640(R8), Y1
+	VADDPS       704(R8), Y1, Y1
+	VMOVUPS      672(R8), Y4
+	VADDPS       736(R8), Y4, Y4
+	VADDPS       Y4, Y1, Y1
+	VEXTRACTF128 $0x01, Y1, X4
+	VADDPS       X4, X1, X1
+	VMOVUPS      768(R8), Y2
+	VADDPS       832(R8), Y2, Y2
+	VMOVUPS      800(R8), Y4
+	VADDPS       864(R8), Y4, Y4
+	VADDPS       Y4, Y2, Y2
+	VEXTRACTF128 $0x01, Y2, X4
+	VADDPS       X4, X2, X2
+	VMOVUPS      896(R8), Y3
+	VADDPS       960(R8), Y3, Y3
+	VMOVUPS      928(R8), Y4
+	VADDPS       992(R8), Y4, Y4
+	VADDPS       Y4, Y3, Y3
+	VEXTRACTF128 $0x01, Y3, X4
+	VADDPS       X4, X3, X3
+	VUNPCKLPS    X1, X0, X4
+	VUNPCKHPS    X1, X0, X5
+	VUNPCKLPS    X3, X2, X6
+	VUNPCKHPS    X3, X2, X7
+	VMOVLHPS     X6, X4, X0
+	VMOVHLPS     X4, X6, X1
+	VMOVLHPS     X7, X5, X2
+	VMOVHLPS     X5, X7, X3
+	VADDPS       X2, X0, X0
+	VADDPS       X3, X1, X1
+	VADDPS       X1, X0, X0
+	VADDPS       16(DI), X0, X0
+	VMOVUPS      X0, 16(DI)
+	JMP          float_done
+
+float2_not:
+	VPXOR Y0, Y0, Y0
+	VPXOR Y1, Y1, Y1
+	VPXOR Y2, Y2, Y2
+	VPXOR Y3, Y3, Y3
+	MOVQ  SI, R10
+	MOVQ  DX, R11
+	MOVQ  R9, CX
+	TESTQ CX, CX
+	JZ    float1_0_end
+
+float1_0:
+	VPMOVZXBD   (R10), Y12
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS (R11), Y13, Y0
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 128(R11), Y13, Y0
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 256(R11), Y13, Y0
+	VPERMILPS   Y12, Y15, Y13
+	VFMADD231PS 384(R11), Y13, Y0
+	VPMOVZXBD   32(R10), Y12
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS (R11), Y13, Y1
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 128(R11), Y13, Y1
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 256(R11), Y13, Y1
+	VPERMILPS   Y12, Y15, Y13
+	VFMADD231PS 384(R11), Y13, Y1
+	VPMOVZXBD   64(R10), Y12
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS (R11), Y13, Y2
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 128(R11), Y13, Y2
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 256(R11), Y13, Y2
+	VPERMILPS   Y12, Y15, Y13
+	VFMADD231PS 384(R11), Y13, Y2
+	VPMOVZXBD   96(R10), Y12
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS (R11), Y13, Y3
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 128(R11), Y13, Y3
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 256(R11), Y13, Y3
+	VPERMILPS   Y12, Y15, Y13
+	VFMADD231PS 384(R11), Y13, Y3
+	ADDQ        $0x00000080, R10
+	ADDQ        $0x00000200, R11
+	DECQ        CX
+	JNZ         float1_0
+
+float1_0_end:
+	VMOVUPS Y0, (R8)
+	VMOVUPS Y1, 128(R8)
+	VMOVUPS Y2, 256(R8)
+	VMOVUPS Y3, 384(R8)
+	VPXOR   Y0, Y0, Y0
+	VPXOR   Y1, Y1, Y1
+	VPXOR   Y2, Y2, Y2
+	VPXOR   Y3, Y3, Y3
+	MOVQ    SI, R10
+	MOVQ    DX, R11
+	MOVQ    R9, CX
+	TESTQ   CX, CX
+	JZ      float1_1_end
+
+float1_1:
+	VPMOVZXBD   8(R10), Y12
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 32(R11), Y13, Y0
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 160(R11), Y13, Y0
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 288(R11), Y13, Y0
+	VPERMILPS   Y12, Y15, Y13
+	VFMADD231PS 416(R11), Y13, Y0
+	VPMOVZXBD   40(R10), Y12
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 32(R11), Y13, Y1
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 160(R11), Y13, Y1
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 288(R11), Y13, Y1
+	VPERMILPS   Y12, Y15, Y13
+	VFMADD231PS 416(R11), Y13, Y1
+	VPMOVZXBD   72(R10), Y12
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 32(R11), Y13, Y2
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 160(R11), Y13, Y2
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 288(R11), Y13, Y2
+	VPERMILPS   Y12, Y15, Y13
+	VFMADD231PS 416(R11), Y13, Y2
+	VPMOVZXBD   104(R10), Y12
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 32(R11), Y13, Y3
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 160(R11), Y13, Y3
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 288(R11), Y13, Y3
+	VPERMILPS   Y12, Y15, Y13
+	VFMADD231PS 416(R11), Y13, Y3
+	ADDQ        $0x00000080, R10
+	ADDQ        $0x00000200, R11
+	DECQ        CX
+	JNZ         float1_1
+
+float1_1_end:
+	VMOVUPS Y0, 32(R8)
+	VMOVUPS Y1, 160(R8)
+	VMOVUPS Y2, 288(R8)
+	VMOVUPS Y3, 416(R8)
+	VPXOR   Y0, Y0, Y0
+	VPXOR   Y1, Y1, Y1
+	VPXOR   Y2, Y2, Y2
+	VPXOR   Y3, Y3, Y3
+	MOVQ    SI, R10
+	MOVQ    DX, R11
+	MOVQ    R9, CX
+	TESTQ   CX, CX
+	JZ      float1_2_end
+
+float1_2:
+	VPMOVZXBD   16(R10), Y12
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 64(R11), Y13, Y0
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 192(R11), Y13, Y0
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 320(R11), Y13, Y0
+	VPERMILPS   Y12, Y15, Y13
+	VFMADD231PS 448(R11), Y13, Y0
+	VPMOVZXBD   48(R10), Y12
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 64(R11), Y13, Y1
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 192(R11), Y13, Y1
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 320(R11), Y13, Y1
+	VPERMILPS   Y12, Y15, Y13
+	VFMADD231PS 448(R11), Y13, Y1
+	VPMOVZXBD   80(R10), Y12
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 64(R11), Y13, Y2
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 192(R11), Y13, Y2
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 320(R11), Y13, Y2
+	VPERMILPS   Y12, Y15, Y13
+	VFMADD231PS 448(R11), Y13, Y2
+	VPMOVZXBD   112(R10), Y12
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 64(R11), Y13, Y3
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 192(R11), Y13, Y3
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 320(R11), Y13, Y3
+	VPERMILPS   Y12, Y15, Y13
+	VFMADD231PS 448(R11), Y13, Y3
+	ADDQ        $0x00000080, R10
+	ADDQ        $0x00000200, R11
+	DECQ        CX
+	JNZ         float1_2
+
+float1_2_end:
+	VMOVUPS Y0, 64(R8)
+	VMOVUPS Y1, 192(R8)
+	VMOVUPS Y2, 320(R8)
+	VMOVUPS Y3, 448(R8)
+	VPXOR   Y0, Y0, Y0
+	VPXOR   Y1, Y1, Y1
+	VPXOR   Y2, Y2, Y2
+	VPXOR   Y3, Y3, Y3
+	MOVQ    SI, R10
+	MOVQ    DX, R11
+	MOVQ    R9, CX
+	TESTQ   CX, CX
+	JZ      float1_3_end
+
+float1_3:
+	VPMOVZXBD   24(R10), Y12
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 96(R11), Y13, Y0
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 224(R11), Y13, Y0
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 352(R11), Y13, Y0
+	VPERMILPS   Y12, Y15, Y13
+	VFMADD231PS 480(R11), Y13, Y0
+	VPMOVZXBD   56(R10), Y12
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 96(R11), Y13, Y1
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 224(R11), Y13, Y1
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 352(R11), Y13, Y1
+	VPERMILPS   Y12, Y15, Y13
+	VFMADD231PS 480(R11), Y13, Y1
+	VPMOVZXBD   88(R10), Y12
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 96(R11), Y13, Y2
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 224(R11), Y13, Y2
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 352(R11), Y13, Y2
+	VPERMILPS   Y12, Y15, Y13
+	VFMADD231PS 480(R11), Y13, Y2
+	VPMOVZXBD   120(R10), Y12
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 96(R11), Y13, Y3
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 224(R11), Y13, Y3
+	VPERMILPS   Y12, Y15, Y13
+	VPSRLD      $0x02, Y12, Y12
+	VFMADD231PS 352(R11), Y13, Y3
+	VPERMILPS   Y12, Y15, Y13
+	VFMADD231PS 480(R11), Y13, Y3
+	ADDQ        $0x00000080, R10
+	ADDQ        $0x00000200, R11
+	DECQ        CX
+	JNZ         float1_3
+
+float1_3_end:
+	VMOVUPS      Y0, 96(R8)
+	VMOVUPS      Y1, 224(R8)
+	VMOVUPS      Y2, 352(R8)
+	VMOVUPS      Y3, 480(R8)
+	VMOVUPS      (R8), Y0
+	VADDPS       64(R8), Y0, Y0
+	VMOVUPS      32(R8), Y4
+	VADDPS       96(R8), Y4, Y4
+	VADDPS       Y4, Y0, Y0
+	VEXTRACTF128 $0x01, Y0, X4
+	VADDPS       X4, X0, X0
+	VMOVUPS      128(R8), Y1
+	VADDPS       192(R8), Y1, Y1
+	VMOVUPS      160(R8), Y4
+	VADDPS       224(R8), Y4, Y4
+	VADDPS       Y4, Y1, Y1
+	VEXTRACTF128 $0x01, Y1, X4
+	VADDPS       X4, X1, X1
+	VMOVUPS      256(R8), Y2
+	VADDPS       320(R8), Y2, Y2
+	VMOVUPS      288(R8), Y4
+	VADDPS       352(R8), Y4, Y4
+	VADDPS       Y4, Y2, Y2
+	VEXTRACTF128 $0x01, Y2, X4
+	VADDPS       X4, X2, X2
+	VMOVUPS      384(R8), Y3
+	VADDPS       448(R8), Y3, Y3
+	VMOVUPS      416(R8), Y4
+	VADDPS       480(R8), Y4, Y4
+	VADDPS       Y4, Y3, Y3
+	VEXTRACTF128 $0x01, Y3, X4
+	VADDPS       X4, X3, X3
+	VUNPCKLPS    X1, X0, X4
+	VUNPCKHPS    X1, X0, X5
+	VUNPCKLPS    X3, X2, X6
+	VUNPCKHPS    X3, X2, X7
+	VMOVLHPS     X6, X4, X0
+	VMOVHLPS     X4, X6, X1
+	VMOVLHPS     X7, X5, X2
+	VMOVHLPS     X5, X7, X3
+	VADDPS       X2, X0, X0
+	VADDPS       X3, X1, X1
+	VADDPS       X1, X0, X0
+	VADDPS       (DI), X0, X0
+	VMOVUPS      X0, (DI)
+	JMP          float_done
+
+float_done:
+	VZEROUPPER
+	RET
+
+// func ternaryFloatPanel(panel *float32, tiles *byte, n int)
+// Requires: AVX, AVX2
+TEXT ·ternaryFloatPanel(SB), NOSPLIT, $0-24
+	MOVQ    panel+0(FP), DI
+	MOVQ    tiles+8(FP), SI
+	MOVQ    n+16(FP), CX
+	VMOVUPS tritTable<>+0(SB), Y15
+	TESTQ   CX, CX
+	JZ      float_panel_tile_end
+
+float_panel_tile:
+	VPMOVZXBD (SI), Y12
+	VPERMILPS Y12, Y15, Y13
+	VPSRLD    $0x02, Y12, Y12
+	VMOVUPS   Y13, (DI)
+	VPERMILPS Y12, Y15, Y13
+	VPSRLD    $0x02, Y12, Y12
+	VMOVUPS   Y13, 128(DI)
+	VPERMILPS Y12, Y15, Y13
+	VPSRLD    $0x02, Y12, Y12
+	VMOVUPS   Y13, 256(DI)
+	VPERMILPS Y12, Y15, Y13
+	VMOVUPS   Y13, 384(DI)
+	VPMOVZXBD 32(SI), Y12
+	VPERMILPS Y12, Y15, Y13
+	VPSRLD    $0x02, Y12, Y12
+	VMOVUPS   Y13, 32(DI)
+	VPERMILPS Y12, Y15, Y13
+	VPSRLD    $0x02, Y12, Y12
+	VMOVUPS   Y13, 160(DI)
+	VPERMILPS Y12, Y15, Y13
+	VPSRLD    $0x02, Y12, Y12
+	VMOVUPS   Y13, 288(DI)
+	VPERMILPS Y12, Y15, Y13
+	VMOVUPS   Y13, 416(DI)
+	VPMOVZXBD 64(SI), Y12
+	VPERMILPS Y12, Y15, Y13
+	VPSRLD    $0x02, Y12, Y12
+	VMOVUPS   Y13, 64(DI)
+	VPERMILPS Y12, Y15, Y13
+	VPSRLD    $0x02, Y12, Y12
+	VMOVUPS   Y13, 192(DI)
+	VPERMILPS Y12, Y15, Y13
+	VPSRLD    $0x02, Y12, Y12
+	VMOVUPS   Y13, 320(DI)
+	VPERMILPS Y12, Y15, Y13
+	VMOVUPS   Y13, 448(DI)
+	VPMOVZXBD 96(SI), Y12
+	VPERMILPS Y12, Y15, Y13
+	VPSRLD    $0x02, Y12, Y12
+	VMOVUPS   Y13, 96(DI)
+	VPERMILPS Y12, Y15, Y13
+	VPSRLD    $0x02, Y12, Y12
+	VMOVUPS   Y13, 224(DI)
+	VPERMILPS Y12, Y15, Y13
+	VPSRLD    $0x02, Y12, Y12
+	VMOVUPS   Y13, 352(DI)
+	VPERMILPS Y12, Y15, Y13
+	VMOVUPS   Y13, 480(DI)
+	VPMOVZXBD 8(SI), Y12
+	VPERMILPS Y12, Y15, Y13
+	VPSRLD    $0x02, Y12, Y12
+	VMOVUPS   Y13, 4096(DI)
+	VPERMILPS Y12, Y15, Y13
+	VPSRLD    $0x02, Y12, Y12
+	VMOVUPS   Y13, 4224(DI)
+	VPERMILPS Y12, Y15, Y13
+	VPSRLD    $0x02, Y12, Y12
+	VMOVUPS   Y13, 4352(DI)
+	VPERMILPS Y12, Y15, Y13
+	VMOVUPS   Y13, 4480(DI)
+	VPMOVZXBD 40(SI), Y12
+	VPERMILPS Y12, Y15, Y13
+	VPSRLD    $0x02, Y12, Y12
+	VMOVUPS   Y13, 4128(DI)
+	VPERMILPS Y12, Y15, Y13
+	VPSRLD    $0x02, Y12, Y12
+	VMOVUPS   Y13, 4256(DI)
+	VPERMILPS Y12, Y15, Y13
+	VPSRLD    $0x02, Y12, Y12
+	VMOVUPS   Y13, 4384(DI)
+	VPERMILPS Y12, Y15, Y13
+	VMOVUPS   Y13, 4512(DI)
+	VPMOVZXBD 72(SI), Y12
+	VPERMILPS Y12, Y15, Y13
+	VPSRLD    $0x02, Y12, Y12
+	VMOVUPS   Y13, 4160(DI)
+	VPERMILPS Y12, Y15, Y13
+	VPSRLD    $0x02, Y12, Y12
+	VMOVUPS   Y13, 4288(DI)
+	VPERMILPS Y12, Y15, Y13
+	VPSRLD    $0x02, Y12, Y12
+	VMOVUPS   Y13, 4416(DI)
+	VPERMILPS Y12, Y15, Y13
+	VMOVUPS   Y13, 4544(DI)
+	VPMOVZXBD 104(SI), Y12
+	VPERMILPS Y12, Y15, Y13
+	VPSRLD    $0x02, Y12, Y12
+	VMOVUPS   Y13, 4192(DI)
+	VPERMILPS Y12, Y15, Y13
+	VPSRLD    $0x02, Y12, Y12
+	VMOVUPS   Y13, 4320(DI)
+	VPERMILPS Y12, Y15, Y13
+	VPSRLD    $0x02, Y12, Y12
+	VMOVUPS   Y13, 4448(DI)
+	VPERMILPS Y12, Y15, Y13
+	VMOVUPS   Y13, 4576(DI)
+	VPMOVZXBD 16(SI), Y12
+	VPERMILPS Y12, Y15, Y13
+	VPSRLD    $0x02, Y12, Y12
+	VMOVUPS   Y13, 8192(DI)
+	VPERMILPS Y12, Y15, Y13
+	VPSRLD    $0x02, Y12, Y12
+	VMOVUPS   Y13, 8320(DI)
+	VPERMILPS Y12, Y15, Y13
+	VPSRLD    $0x02, Y12, Y12
+	VMOVUPS   Y13, 8448(DI)
+	VPERMILPS Y12, Y15, Y13
+	VMOVUPS   Y13, 8576(DI)
+	VPMOVZXBD 48(SI), Y12
+	VPERMILPS Y12, Y15, Y13
+	VPSRLD    $0x02, Y12, Y12
+	VMOVUPS   Y13, 8224(DI)
+	VPERMILPS Y12, Y15, Y13
+	VPSRLD    $0x02, Y12, Y12
+	VMOVUPS   Y13, 8352(DI)
+	VPERMILPS Y12, Y15, Y13
+	VPSRLD    $0x02, Y12, Y12
+	VMOVUPS   Y13, 8480(DI)
+	VPERMILPS Y12, Y15, Y13
+	VMOVUPS   Y13, 8608(DI)
+	VPMOVZXBD 80(SI), Y12
+	VPERMILPS Y12, Y15, Y13
+	VPSRLD    $0x02, Y12, Y12
+	VMOVUPS   Y13, 8256(DI)
+	VPERMILPS Y12, Y15, Y13
+	VPSRLD    $0x02, Y12, Y12
+	VMOVUPS   Y13, 8384(DI)
+	VPERMILPS Y12, Y15, Y13
+	VPSRLD    $0x02, Y12, Y12
+	VMOVUPS   Y13, 8512(DI)
+	VPERMILPS Y12, Y15, Y13
+	VMOVUPS   Y13, 8640(DI)
+	VPMOVZXBD 112(SI), Y12
+	VPERMILPS Y12, Y15, Y13
+	VPSRLD    $0x02, Y12, Y12
+	VMOVUPS   Y13, 8288(DI)
+	VPERMILPS Y12, Y15, Y13
+	VPSRLD    $0x02, Y12, Y12
+	VMOVUPS   Y13, 8416(DI)
+	VPERMILPS Y12, Y15, Y13
+	VPSRLD    $0x02, Y12, Y12
+	VMOVUPS   Y13, 8544(DI)
+	VPERMILPS Y12, Y15, Y13
+	VMOVUPS   Y13, 8672(DI)
+	VPMOVZXBD 24(SI), Y12
+	VPERMILPS Y12, Y15, Y13
+	VPSRLD    $0x02, Y12, Y12
+	VMOVUPS   Y13, 12288(DI)
+	VPERMILPS Y12, Y15, Y13
+	VPSRLD    $0x02, Y12, Y12
+	VMOVUPS   Y13, 12416(DI)
+	VPERMILPS Y12, Y15, Y13
+	VPSRLD    $0x02, Y12, Y12
+	VMOVUPS   Y13, 12544(DI)
+	VPERMILPS Y12, Y15, Y13
+	VMOVUPS   Y13, 12672(DI)
+	VPMOVZXBD 56(SI), Y12
+	VPERMILPS Y12, Y15, Y13
+	VPSRLD    $0x02, Y12, Y12
+	VMOVUPS   Y13, 12320(DI)
+	VPERMILPS Y12, Y15, Y13
+	VPSRLD    $0x02, Y12, Y12
+	VMOVUPS   Y13, 12448(DI)
+	VPERMILPS Y12, Y15, Y13
+	VPSRLD    $0x02, Y12, Y12
+	VMOVUPS   Y13, 12576(DI)
+	VPERMILPS Y12, Y15, Y13
+	VMOVUPS   Y13, 12704(DI)
+	VPMOVZXBD 88(SI), Y12
+	VPERMILPS Y12, Y15, Y13
+	VPSRLD    $0x02, Y12, Y12
+	VMOVUPS   Y13, 12352(DI)
+	VPERMILPS Y12, Y15, Y13
+	VPSRLD    $0x02, Y12, Y12
+	VMOVUPS   Y13, 12480(DI)
+	VPERMILPS Y12, Y15, Y13
+	VPSRLD    $0x02, Y12, Y12
+	VMOVUPS   Y13, 12608(DI)
+	VPERMILPS Y12, Y15, Y13
+	VMOVUPS   Y13, 12736(DI)
+	VPMOVZXBD 120(SI), Y12
+	VPERMILPS Y12, Y15, Y13
+	VPSRLD    $0x02, Y12, Y12
+	VMOVUPS   Y13, 12384(DI)
+	VPERMILPS Y12, Y15, Y13
+	VPSRLD    $0x02, Y12, Y12
+	VMOVUPS   Y13, 12512(DI)
+	VPERMILPS Y12, Y15, Y13
+	VPSRLD    $0x02, Y12, Y12
+	VMOVUPS   Y13, 12640(DI)
+	VPERMILPS Y12, Y15, Y13
+	VMOVUPS   Y13, 12768(DI)
+	ADDQ      $0x00000080, SI
+	ADDQ      $0x00000200, DI
+	DECQ      CX
+	JNZ       float_panel_tile
+
+float_panel_tile_end:
+	VZEROUPPER
+	RET
+
+// func ternaryFloatGEMM(sums *float32, panel *float32, n int, x *float32, ldx int, tokens int, lanes *float32)
+// Requires: AVX, AVX2, FMA3
+TEXT ·ternaryFloatGEMM(SB), NOSPLIT, $0-56
+	MOVQ  sums+0(FP), DI
+	MOVQ  panel+8(FP), SI
+	MOVQ  x+24(FP), DX
+	MOVQ  ldx+32(FP), BX
+	MOVQ  tokens+40(FP), AX
+	MOVQ  n+16(FP), R9
+	MOVQ  lanes+48(FP), R8
+	SHLQ  $0x02, R9
+	CMPQ  AX, $0x03
+	JNE   float_gemm3_not
+	VPXOR Y0, Y0, Y0
+	VPXOR Y1, Y1, Y1
+	VPXOR Y2, Y2, Y2
+	VPXOR Y3, Y3, Y3
+	VPXOR Y4, Y4, Y4
+	VPXOR Y5, Y5, Y5
+	VPXOR Y6, Y6, Y6
+	VPXOR Y7, Y7, Y7
+	VPXOR Y8, Y8, Y8
+	VPXOR Y9, Y9, Y9
+	VPXOR Y10, Y10, Y10
+	VPXOR Y11, Y11, Y11
+	LEAQ  (SI), R10
+	LEAQ  (DX), R11
+	MOVQ  R9, CX
+	TESTQ CX, CX
+	JZ    float_gemm3_0_end
+
+float_gemm3_0:
+	VMOVUPS     (R11), Y12
+	VMOVUPS     (R11)(BX*1), Y13
+	VMOVUPS     (R11)(BX*2), Y14
+	VMOVUPS     (R10), Y15
+	VFMADD231PS Y12, Y15, Y0
+	VFMADD231PS Y13, Y15, Y4
+	VFMADD231PS Y14, Y15, Y8
+	VMOVUPS     32(R10), Y15
+	VFMADD231PS Y12, Y15, Y1
+	VFMADD231PS Y13, Y15, Y5
+	VFMADD231PS Y14, Y15, Y9
+	VMOVUPS     64(R10), Y15
+	VFMADD231PS Y12, Y15, Y2
+	VFMADD231PS Y13, Y15, Y6
+	VFMADD231PS Y14, Y15, Y10
+	VMOVUPS     96(R10), Y15
+	VFMADD231PS Y12, Y15, Y3
+	VFMADD231PS Y13, Y15, Y7
+	VFMADD231PS Y14, Y15, Y11
+	ADDQ        $0x00000080, R10
+	ADDQ        $0x00000080, R11
+	DECQ        CX
+	JNZ         float_gemm3_0
+
+float_gemm3_0_end:
+	VMOVUPS Y0, (R8)
+	VMOVUPS Y1, 128(R8)
+	VMOVUPS Y2, 256(R8)
+	VMOVUPS Y3, 384(R8)
+	VMOVUPS Y4, 512(R8)
+	VMOVUPS Y5, 640(R8)
+	VMOVUPS Y6, 768(R8)
+	VMOVUPS Y7, 896(R8)
+	VMOVUPS Y8, 1024(R8)
+	VMOVUPS Y9, 1152(R8)
+	VMOVUPS Y10, 1280(R8)
+	VMOVUPS Y11, 1408(R8)
+	VPXOR   Y0, Y0, Y0
+	VPXOR   Y1, Y1, Y1
+	VPXOR   Y2, Y2, Y2
+	VPXOR   Y3, Y3, Y3
+	VPXOR   Y4, Y4, Y4
+	VPXOR   Y5, Y5, Y5
+	VPXOR   Y6, Y6, Y6
+	VPXOR   Y7, Y7, Y7
+	VPXOR   Y8, Y8, Y8
+	VPXOR   Y9, Y9, Y9
+	VPXOR   Y10, Y10, Y10
+	VPXOR   Y11, Y11, Y11
+	LEAQ    4096(SI), R10
+	LEAQ    32(DX), R11
+	MOVQ    R9, CX
+	TESTQ   CX, CX
+	JZ      float_gemm3_1_end
+
+float_gemm3_1:
+	VMOVUPS     (R11), Y12
+	VMOVUPS     (R11)(BX*1), Y13
+	VMOVUPS     (R11)(BX*2), Y14
+	VMOVUPS     (R10), Y15
+	VFMADD231PS Y12, Y15, Y0
+	VFMADD231PS Y13, Y15, Y4
+	VFMADD231PS Y14, Y15, Y8
+	VMOVUPS     32(R10), Y15
+	VFMADD231PS Y12, Y15, Y1
+	VFMADD231PS Y13, Y15, Y5
+	VFMADD231PS Y14, Y15, Y9
+	VMOVUPS     64(R10), Y15
+	VFMADD231PS Y12, Y15, Y2
+	VFMADD231PS Y13, Y15, Y6
+	VFMADD231PS Y14, Y15, Y10
+	VMOVUPS     96(R10), Y15
+	VFMADD231PS Y12, Y15, Y3
+	VFMADD231PS Y13, Y15, Y7
+	VFMADD231PS Y14, Y15, Y11
+	ADDQ        $0x00000080, R10
+	ADDQ        $0x00000080, R11
+	DECQ        CX
+	JNZ         float_gemm3_1
+
+float_gemm3_1_end:
+	VMOVUPS Y0, 32(R8)
+	VMOVUPS Y1, 160(R8)
+	VMOVUPS Y2, 288(R8)
+	VMOVUPS Y3, 416(R8)
+	VMOVUPS Y4, 544(R8)
+	VMOVUPS Y5, 672(R8)
+	VMOVUPS Y6, 800(R8)
+	VMOVUPS Y7, 928(R8)
+	VMOVUPS Y8, 1056(R8)
+	VMOVUPS Y9, 1184(R8)
+	VMOVUPS Y10, 1312(R8)
+	VMOVUPS Y11, 1440(R8)
+	VPXOR   Y0, Y0, Y0
+	VPXOR   Y1, Y1, Y1
+	VPXOR   Y2, Y2, Y2
+	VPXOR   Y3, Y3, Y3
+	VPXOR   Y4, Y4, Y4
+	VPXOR   Y5, Y5, Y5
+	VPXOR   Y6, Y6, Y6
+	VPXOR   Y7, Y7, Y7
+	VPXOR   Y8, Y8, Y8
+	VPXOR   Y9, Y9, Y9
+	VPXOR   Y10, Y10, Y10
+	VPXOR   Y11, Y11, Y11
+	LEAQ    8192(SI), R10
+	LEAQ    64(DX), R11
+	MOVQ    R9, CX
+	TESTQ   CX, CX
+	JZ      float_gemm3_2_end
+
+float_gemm3_2:
+	VMOVUPS     (R11), Y12
+	VMOVUPS     (R11)(BX*1), Y13
+	VMOVUPS     (R11)(BX*2), Y14
+	VMOVUPS     (R10), Y15
+	VFMADD231PS Y12, Y15, Y0
+	VFMADD231PS Y13, Y15, Y4
+	VFMADD231PS Y14, Y15, Y8
+	VMOVUPS     32(R10), Y15
+	VFMADD231PS Y12, Y15, Y1
+	VFMADD231PS Y13, Y15, Y5
+	VFMADD231PS Y14, Y15, Y9
+	VMOVUPS     64(R10), Y15
+	VFMADD231PS Y12, Y15, Y2
+	VFMADD231PS Y13, Y15, Y6
+	VFMADD231PS Y14, Y15, Y10
+	VMOVUPS     96(R10), Y15
+	VFMADD231PS Y12, Y15, Y3
+	VFMADD231PS Y13, Y15, Y7
+	VFMADD231PS Y14, Y15, Y11
+	ADDQ        $0x00000080, R10
+	ADDQ        $0x00000080, R11
+	DECQ        CX
+	JNZ         float_gemm3_2
+
+float_gemm3_2_end:
+	VMOVUPS Y0, 64(R8)
+	VMOVUPS Y1, 192(R8)
+	VMOVUPS Y2, 320(R8)
+	VMOVUPS Y3, 448(R8)
+	VMOVUPS Y4, 576(R8)
+	VMOVUPS Y5, 704(R8)
+	VMOVUPS Y6, 832(R8)
+	VMOVUPS Y7, 960(R8)
+	VMOVUPS Y8, 1088(R8)
+	VMOVUPS Y9, 1216(R8)
+	VMOVUPS Y10, 1344(R8)
+	VMOVUPS Y11, 1472(R8)
+	VPXOR   Y0, Y0, Y0
+	VPXOR   Y1, Y1, Y1
+	VPXOR   Y2, Y2, Y2
+	VPXOR   Y3, Y3, Y3
+	VPXOR   Y4, Y4, Y4
+	VPXOR   Y5, Y5, Y5
+	VPXOR   Y6, Y6, Y6
+	VPXOR   Y7, Y7, Y7
+	VPXOR   Y8, Y8, Y8
+	VPXOR   Y9, Y9, Y9
+	VPXOR   Y10, Y10, Y10
+	VPXOR   Y11, Y11, Y11
+	LEAQ    12288(SI), R10
+	LEAQ    96(DX), R11
+	MOVQ    R9, CX
+	TESTQ   CX, CX
+	JZ      float_gemm3_3_end
+
+float_gemm3_3:
+	VMOVUPS     (R11), Y12
+	VMOVUPS     (R11)(BX*1), Y13
+	VMOVUPS     (R11)(BX*2), Y14
+	VMOVUPS     (R10), Y15
+	VFMADD231PS Y12, Y15, Y0
+	VFMADD231PS Y13, Y15, Y4
+	VFMADD231PS Y14, Y15, Y8
+	VMOVUPS     32(R10), Y15
+	VFMADD231PS Y12, Y15, Y1
+	VFMADD231PS Y13, Y15, Y5
+	VFMADD231PS Y14, Y15, Y9
+	VMOVUPS     64(R10), Y15
+	VFMADD231PS Y12, Y15, Y2
+	VFMADD231PS Y13, Y15, Y6
+	VFMADD231PS Y14, Y15, Y10
+	VMOVUPS     96(R10), Y15
+	VFMADD231PS Y12, Y15, Y3
+	VFMADD231PS Y13, Y15, Y7
+	VFMADD231PS Y14, Y15, Y11
+	ADDQ        $0x00000080, R10
+	ADDQ        $0x00000080, R11
+	DECQ        CX
+	JNZ         float_gemm3_3
+
+float_gemm3_3_end:
+	VMOVUPS      Y0, 96(R8)
+	VMOVUPS      Y1, 224(R8)
+	VMOVUPS      Y2, 352(R8)
+	VMOVUPS      Y3, 480(R8)
+	VMOVUPS      Y4, 608(R8)
+	VMOVUPS      Y5, 736(R8)
+	VMOVUPS      Y6, 864(R8)
+	VMOVUPS      Y7, 992(R8)
+	VMOVUPS      Y8, 1120(R8)
+	VMOVUPS      Y9, 1248(R8)
+	VMOVUPS      Y10, 1376(R8)
+	VMOVUPS      Y11, 1504(R8)
+	VMOVUPS      (R8), Y0
+	VADDPS       64(R8), Y0, Y0
+	VMOVUPS      32(R8), Y4
+	VADDPS       96(R8), Y4, Y4
+	VADDPS       Y4, Y0, Y0
+	VEXTRACTF128 $0x01, Y0, X4
+	VADDPS       X4, X0, X0
+	VMOVUPS      128(R8), Y1
+	VADDPS       192(R8), Y1, Y1
+	VMOVUPS      160(R8), Y4
+	VADDPS       224(R8), Y4, Y4
+	VADDPS       Y4, Y1, Y1
+	VEXTRACTF128 $0x01, Y1, X4
+	VADDPS       X4, X1, X1
+	VMOVUPS      256(R8), Y2
+	VADDPS       320(R8), Y2, Y2
+	VMOVUPS      288(R8), Y4
+	VADDPS       352(R8), Y4, Y4
+	VADDPS       Y4, Y2, Y2
+	VEXTRACTF128 $0x01, Y2, X4
+	VADDPS       X4, X2, X2
+	VMOVUPS      384(R8), Y3
+	VADDPS       448(R8), Y3, Y3
+	VMOVUPS      416(R8), Y4
+	VADDPS       480(R8), Y4, Y4
+	VADDPS       Y4, Y3, Y3
+	VEXTRACTF128 $0x01, Y3, X4
+	VADDPS       X4, X3, X3
+	VUNPCKLPS    X1, X0, X4
+	VUNPCKHPS    X1, X0, X5
+	VUNPCKLPS    X3, X2, X6
+	VUNPCKHPS    X3, X2, X7
+	VMOVLHPS     X6, X4, X0
+	VMOVHLPS     X4, X6, X1
+	VMOVLHPS     X7, X5, X2
+	VMOVHLPS     X5, X7, X3
+	VADDPS       X2, X0, X0
+	VADDPS       X3, X1, X1
+	VADDPS       X1, X0, X0
+	VADDPS       (DI), X0, X0
+	VMOVUPS      X0, (DI)
+	VMOVUPS      512(R8), Y0
+	VADDPS       576(R8), Y0, Y0
+	VMOVUPS      544(R8), Y4
+	VADDPS       608(R8), Y4, Y4
+	VADDPS       Y4, Y0, Y0
+	VEXTRACTF128 $0x01, Y0, X4
+	VADDPS       X4, X0, X0
+	VMOVUPS      640(R8), Y1
+	VADDPS       704(R8), Y1, Y1
+	VMOVUPS      672(R8), Y4
+	VADDPS       736(R8), Y4, Y4
+	VADDPS       Y4, Y1, Y1
+	VEXTRACTF128 $0x01, Y1, X4
+	VADDPS       X4, X1, X1
+	VMOVUPS      768(R8), Y2
+	VADDPS       832(R8), Y2, Y2
+	VMOVUPS      800(R8), Y4
+	VADDPS       864(R8), Y4, Y4
+	VADDPS       Y4, Y2, Y2
+	VEXTRACTF128 $0x01, Y2, X4
+	VADDPS       X4, X2, X2
+	VMOVUPS      896(R8), Y3
+	VADDPS       960(R8), Y3, Y3
+	VMOVUPS      928(R8), Y4
+	VADDPS       992(R8), Y4, Y4
+	VADDPS       Y4, Y3, Y3
+	VEXTRACTF128 $0x01, Y3, X4
+	VADDPS       X4, X3, X3
+	VUNPCKLPS    X1, X0, X4
+	VUNPCKHPS    X1, X0, X5
+	VUNPCKLPS    X3, X2, X6
+	VUNPCKHPS    X3, X2, X7
+	VMOVLHPS     X6, X4, X0
+	VMOVHLPS     X4, X6, X1
+	VMOVLHPS     X7, X5, X2
+	VMOVHLPS     X5, X7, X3
+	VADDPS       X2, X0, X0
+	VADDPS       X3, X1, X1
+	VADDPS       X1, X0, X0
+	VADDPS       16(DI), X0, X0
+	VMOVUPS      X0, 16(DI)
+	VMOVUPS      1024(R8), Y0
+	VADDPS       1088(R8), Y0, Y0
+	VMOVUPS      1056(R8), Y4
+	VADDPS       1120(R8), Y4, Y4
+	VADDPS       Y4, Y0, Y0
+	VEXTRACTF128 $0x01, Y0, X4
+	VADDPS       X4, X0, X0
+	VMOVUPS      1152(R8), Y1
+	VADDPS       1216(R8), Y1, Y1
+	VMOVUPS      1184(R8), Y4
+	VADDPS       1248(R8), Y4, Y4
+	VADDPS       Y4, Y1, Y1
+	VEXTRACTF128 $0x01, Y1, X4
+	VADDPS       X4, X1, X1
+	VMOVUPS      1280(R8), Y2
+	VADDPS       1344(R8), Y2, Y2
+	VMOVUPS      1312(R8), Y4
+	VADDPS       1376(R8), Y4, Y4
+	VADDPS       Y4, Y2, Y2
+	VEXTRACTF128 $0x01, Y2, X4
+	VADDPS       X4, X2, X2
+	VMOVUPS      1408(R8), Y3
+	VADDPS       1472(R8), Y3, Y3
+	VMOVUPS      1440(R8), Y4
+	VADDPS       1504(R8), Y4, Y4
+	VADDPS       Y4, Y3, Y3
+	VEXTRACTF128 $0x01, Y3, X4
+	VADDPS       X4, X3, X3
+	VUNPCKLPS    X1, X0, X4
+	VUNPCKHPS    X1, X0, X5
+	VUNPCKLPS    X3, X2, X6
+	VUNPCKHPS    X3, X2, X7
+	VMOVLHPS     X6, X4, X0
+	VMOVHLPS     X4, X6, X1
+	VMOVLHPS     X7, X5, X2
+	VMOVHLPS     X5, X7, X3
+	VADDPS       X2, X0, X0
+	VADDPS       X3, X1, X1
+	VADDPS       X1, X0, X0
+	VADDPS       32(DI), X0, X0
+	VMOVUPS      X0, 32(DI)
+	JMP          float_gemm_done
+
+float_gemm3_not:
+	VPXOR Y0, Y0, Y0
+	VPXOR Y1, Y1, Y1
+	VPXOR Y2, Y2, Y2
+	VPXOR Y3, Y3, Y3
+	VPXOR Y4, Y4, Y4
+	VPXOR Y5, Y5, Y5
+	VPXOR Y6, Y6, Y6
+	VPXOR Y7, Y7, Y7
+	LEAQ  (SI), R10
+	LEAQ  (DX), R11
+	MOVQ  R9, CX
+	TESTQ CX, CX
+	JZ    float_gemm2_0_end
+
+float_gemm2_0:
+	VMOVUPS     (R11), Y12
+	VMOVUPS     (R11)(BX*1), Y13
+	VMOVUPS     (R10), Y15
+	VFMADD231PS Y12, Y15, Y0
+	VFMADD231PS Y13, Y15, Y4
+	VMOVUPS     32(R10), Y15
+	VFMADD231PS Y12, Y15, Y1
+	VFMADD231PS Y13, Y15, Y5
+	VMOVUPS     64(R10), Y15
+	VFMADD231PS Y12, Y15, Y2
+	VFMADD231PS Y13, Y15, Y6
+	VMOVUPS     96(R10), Y15
+	VFMADD231PS Y12, Y15, Y3
+	VFMADD231PS Y13, Y15, Y7
+	ADDQ        $0x00000080, R10
+	ADDQ        $0x00000080, R11
+	DECQ        CX
+	JNZ         float_gemm2_0
+
+float_gemm2_0_end:
+	VMOVUPS Y0, (R8)
+	VMOVUPS Y1, 128(R8)
+	VMOVUPS Y2, 256(R8)
+	VMOVUPS Y3, 384(R8)
+	VMOVUPS Y4, 512(R8)
+	VMOVUPS Y5, 640(R8)
+	VMOVUPS Y6, 768(R8)
+	VMOVUPS Y7, 896(R8)
+	VPXOR   Y0, Y0, Y0
+	VPXOR   Y1, Y1, Y1
+	VPXOR   Y2, Y2, Y2
+	VPXOR   Y3, Y3, Y3
+	VPXOR   Y4, Y4, Y4
+	VPXOR   Y5, Y5, Y5
+	VPXOR   Y6, Y6, Y6
+	VPXOR   Y7, Y7, Y7
+	LEAQ    4096(SI), R10
+	LEAQ    32(DX), R11
+	MOVQ    R9, CX
+	TESTQ   CX, CX
+	JZ      float_gemm2_1_end
+
+float_gemm2_1:
+	VMOVUPS     (R11), Y12
+	VMOVUPS     (R11)(BX*1), Y13
+	VMOVUPS     (R10), Y15
+	VFMADD231PS Y12, Y15, Y0
+	VFMADD231PS Y13, Y15, Y4
+	VMOVUPS     32(R10), Y15
+	VFMADD231PS Y12, Y15, Y1
+	VFMADD231PS Y13, Y15, Y5
+	VMOVUPS     64(R10), Y15
+	VFMADD231PS Y12, Y15, Y2
+	VFMADD231PS Y13, Y15, Y6
+	VMOVUPS     96(R10), Y15
+	VFMADD231PS Y12, Y15, Y3
+	VFMADD231PS Y13, Y15, Y7
+	ADDQ        $0x00000080, R10
+	ADDQ        $0x00000080, R11
+	DECQ        CX
+	JNZ         float_gemm2_1
+
+float_gemm2_1_end:
+	VMOVUPS Y0, 32(R8)
+	VMOVUPS Y1, 160(R8)
+	VMOVUPS Y2, 288(R8)
+	VMOVUPS Y3, 416(R8)
+	VMOVUPS Y4, 544(R8)
+	VMOVUPS Y5, 672(R8)
+	VMOVUPS Y6, 800(R8)
+	VMOVUPS Y7, 928(R8)
+	VPXOR   Y0, Y0, Y0
+	VPXOR   Y1, Y1, Y1
+	VPXOR   Y2, Y2, Y2
+	VPXOR   Y3, Y3, Y3
+	VPXOR   Y4, Y4, Y4
+	VPXOR   Y5, Y5, Y5
+	VPXOR   Y6, Y6, Y6
+	VPXOR   Y7, Y7, Y7
+	LEAQ    8192(SI), R10
+	LEAQ    64(DX), R11
+	MOVQ    R9, CX
+	TESTQ   CX, CX
+	JZ      float_gemm2_2_end
+
+float_gemm2_2:
+	VMOVUPS     (R11), Y12
+	VMOVUPS     (R11)(BX*1), Y13
+	VMOVUPS     (R10), Y15
+	VFMADD231PS Y12, Y15, Y0
+	VFMADD231PS Y13, Y15, Y4
+	VMOVUPS     32(R10), Y15
+	VFMADD231PS Y12, Y15, Y1
+	VFMADD231PS Y13, Y15, Y5
+	VMOVUPS     64(R10), Y15
+	VFMADD231PS Y12, Y15, Y2
+	VFMADD231PS Y13, Y15, Y6
+	VMOVUPS     96(R10), Y15
+	VFMADD231PS Y12, Y15, Y3
+	VFMADD231PS Y13, Y15, Y7
+	ADDQ        $0x00000080, R10
+	ADDQ        $0x00000080, R11
+	DECQ        CX
+	JNZ         float_gemm2_2
+
+float_gemm2_2_end:
+	VMOVUPS Y0, 64(R8)
+	VMOVUPS Y1, 192(R8)
+	VMOVUPS Y2, 320(R8)
+	VMOVUPS Y3, 448(R8)
+	VMOVUPS Y4, 576(R8)
+	VMOVUPS Y5, 704(R8)
+	VMOVUPS Y6, 832(R8)
+	VMOVUPS Y7, 960(R8)
+	VPXOR   Y0, Y0, Y0
+	VPXOR   Y1, Y1, Y1
+	VPXOR   Y2, Y2, Y2
+	VPXOR   Y3, Y3, Y3
+	VPXOR   Y4, Y4, Y4
+	VPXOR   Y5, Y5, Y5
+	VPXOR   Y6, Y6, Y6
+	VPXOR   Y7, Y7, Y7
+	LEAQ    12288(SI), R10
+	LEAQ    96(DX), R11
+	MOVQ    R9, CX
+	TESTQ   CX, CX
+	JZ      float_gemm2_3_end
+
+float_gemm2_3:
+	VMOVUPS     (R11), Y12
+	VMOVUPS     (R11)(BX*1), Y13
+	VMOVUPS     (R10), Y15
+	VFMADD231PS Y12, Y15, Y0
+	VFMADD231PS Y13, Y15, Y4
+	VMOVUPS     32(R10), Y15
+	VFMADD231PS Y12, Y15, Y1
+	VFMADD231PS Y13, Y15, Y5
+	VMOVUPS     64(R10), Y15
+	VFMADD231PS Y12, Y15, Y2
+	VFMADD231PS Y13, Y15, Y6
+	VMOVUPS     96(R10), Y15
+	VFMADD231PS Y12, Y15, Y3
+	VFMADD231PS Y13, Y15, Y7
+	ADDQ        $0x00000080, R10
+	ADDQ        $0x00000080, R11
+	DECQ        CX
+	JNZ         float_gemm2_3
+
+float_gemm2_3_end:
+	VMOVUPS      Y0, 96(R8)
+	VMOVUPS      Y1, 224(R8)
+	VMOVUPS      Y2, 352(R8)
+	VMOVUPS      Y3, 480(R8)
+	VMOVUPS      Y4, 608(R8)
+	VMOVUPS      Y5, 736(R8)
+	VMOVUPS      Y6, 864(R8)
+	VMOVUPS      Y7, 992(R8)
+	VMOVUPS      (R8), Y0
+	VADDPS       64(R8), Y0, Y0
+	VMOVUPS      32(R8), Y4
+	VADDPS       96(R8), Y4, Y4
+	VADDPS       Y4, Y0, Y0
+	VEXTRACTF128 $0x01, Y0, X4
+	VADDPS       X4, X0, X0
+	VMOVUPS      128(R8), Y1
+	VADDPS       192(R8), Y1, Y1
+	VMOVUPS      160(R8), Y4
+	VADDPS       224(R8), Y4, Y4
+	VADDPS       Y4, Y1, Y1
+	VEXTRACTF128 $0x01, Y1, X4
+	VADDPS       X4, X1, X1
+	VMOVUPS      256(R8), Y2
+	VADDPS       320(R8), Y2, Y2
+	VMOVUPS      288(R8), Y4
+	VADDPS       352(R8), Y4, Y4
+	VADDPS       Y4, Y2, Y2
+	VEXTRACTF128 $0x01, Y2, X4
+	VADDPS       X4, X2, X2
+	VMOVUPS      384(R8), Y3
+	VADDPS       448(R8), Y3, Y3
+	VMOVUPS      416(R8), Y4
+	VADDPS       480(R8), Y4, Y4
+	VADDPS       Y4, Y3, Y3
+	VEXTRACTF128 $0x01, Y3, X4
+	VADDPS       X4, X3, X3
+	VUNPCKLPS    X1, X0, X4
+	VUNPCKHPS    X1, X0, X5
+	VUNPCKLPS    X3, X2, X6
+	VUNPCKHPS    X3, X2, X7
+	VMOVLHPS     X6, X4, X0
+	VMOVHLPS     X4, X6, X1
+	VMOVLHPS     X7, X5, X2
+	VMOVHLPS     X5, X7, X3
+	VADDPS       X2, X0, X0
+	VADDPS       X3, X1, X1
+	VADDPS       X1, X0, X0
+	VADDPS       (DI), X0, X0
+	VMOVUPS      X0, (DI)
+	VMOVUPS      512(R8), Y0
+	VADDPS       576(R8), Y0, Y0
+	VMOVUPS      544(R8), Y4
+	VADDPS       608(R8), Y4, Y4
+	VADDPS       Y4, Y0, Y0
+	VEXTRACTF128 $0x01, Y0, X4
+	VADDPS       X4, X0, X0
+	VMOVUPS      640(R8), Y1
+	VADDPS       704(R8), Y1, Y1
+	VMOVUPS      672(R8), Y4
+	VADDPS       736(R8), Y4, Y4
+	VADDPS       Y4, Y1, Y1
+	VEXTRACTF128 $0x01, Y1, X4
+	VADDPS       X4, X1, X1
+	VMOVUPS      768(R8), Y2
+	VADDPS       832(R8), Y2, Y2
+	VMOVUPS      800(R8), Y4
+	VADDPS       864(R8), Y4, Y4
+	VADDPS       Y4, Y2, Y2
+	VEXTRACTF128 $0x01, Y2, X4
+	VADDPS       X4, X2, X2
+	VMOVUPS      896(R8), Y3
+	VADDPS       960(R8), Y3, Y3
+	VMOVUPS      928(R8), Y4
+	VADDPS       992(R8), Y4, Y4
+	VADDPS       Y4, Y3, Y3
+	VEXTRACTF128 $0x01, Y3, X4
+	VADDPS       X4, X3, X3
+	VUNPCKLPS    X1, X0, X4
+	VUNPCKHPS    X1, X0, X5
+	VUNPCKLPS    X3, X2, X6
+	VUNPCKHPS    X3, X2, X7
+	VMOVLHPS     X6, X4, X0
+	VMOVHLPS     X4, X6, X1
+	VMOVLHPS     X7, X5, X2
+	VMOVHLPS     X5, X7, X3
+	VADDPS       X2, X0, X0
+	VADDPS       X3, X1, X1
+	VADDPS       X1, X0, X0
+	VADDPS       16(DI), X0, X0
+	VMOVUPS      X0, 16(DI)
+	JMP          float_gemm_done
+
+float_gemm_done:
+	VZEROUPPER
+	RET
+
+// func dot1F32(sums *float32, w *byte, x *float32, ldx int, n int, end *[512]byte)
+// Requires: AVX, AVX2, FMA3
+TEXT ·dot1F32(SB), NOSPLIT, $0-48
+	MOVQ  sums+0(FP), DI
+	MOVQ  w+8(FP), SI
+	MOVQ  x+16(FP), DX
+	MOVQ  ldx+24(FP), R9
+	MOVQ  n+32(FP), CX
+	MOVQ  end+40(FP), R10
+	TESTQ R10, R10
+	JZ    block
+	INCQ  CX
 
 block:
-	CMPQ  CX, $0x00000000
-	JE    done
+	TESTQ CX, CX
+	JZ    done
 	VPXOR Y0, Y0, Y0
 	VPXOR Y1, Y1, Y1
 	VPXOR Y2, Y2, Y2
@@ -492,54 +3512,326 @@ block:
 	MOVQ  $0x00000020, R8
 
 few:
-	SUBQ R8, CX
+	SUBQ  R8, CX
+	JNZ   whole
+	TESTQ R10, R10
+	JZ    whole
+	DECQ  R8
+
+whole:
+	TESTQ R8, R8
+	JZ    lanes_end
 
 lanes:
-	CMPQ        R8, $0x00
-	JE          lanes_end
-	VMOVUPS     (SI), Y4
-	VFMADD231PS (DX), Y4, Y0
-	VMOVUPS     32(SI), Y5
-	VFMADD231PS 32(DX), Y5, Y1
-	VMOVUPS     64(SI), Y6
-	VFMADD231PS 64(DX), Y6, Y2
-	VMOVUPS     96(SI), Y7
-	VFMADD231PS 96(DX), Y7, Y3
+	VMOVUPS     (SI), Y12
+	VFMADD231PS (DX), Y12, Y0
+	VMOVUPS     32(SI), Y13
+	VFMADD231PS 32(DX), Y13, Y1
+	VMOVUPS     64(SI), Y14
+	VFMADD231PS 64(DX), Y14, Y2
+	VMOVUPS     96(SI), Y15
+	VFMADD231PS 96(DX), Y15, Y3
 	ADDQ        $0x00000080, SI
 	ADDQ        $0x00000080, DX
 	DECQ        R8
-	JMP         lanes
+	JNZ         lanes
 
 lanes_end:
+	TESTQ       CX, CX
+	JNZ         fold
+	TESTQ       R10, R10
+	JZ          fold
+	MOVQ        R10, SI
+	LEAQ        128(R10), DX
+	MOVQ        $0x00000080, R9
+	VMOVUPS     (SI), Y12
+	VFMADD231PS (DX), Y12, Y0
+	VMOVUPS     32(SI), Y13
+	VFMADD231PS 32(DX), Y13, Y1
+	VMOVUPS     64(SI), Y14
+	VFMADD231PS 64(DX), Y14, Y2
+	VMOVUPS     96(SI), Y15
+	VFMADD231PS 96(DX), Y15, Y3
+	ADDQ        $0x00000080, SI
+	ADDQ        $0x00000080, DX
+
+fold:
 	VADDPS       Y2, Y0, Y0
 	VADDPS       Y3, Y1, Y1
 	VADDPS       Y1, Y0, Y0
-	VEXTRACTF128 $0x01, Y0, X4
-	VADDPS       X4, X0, X0
-	VMOVHLPS     X0, X0, X4
-	VADDPS       X4, X0, X0
-	VMOVSHDUP    X0, X4
-	VADDSS       X4, X0, X0
-	VADDSS       X0, X15, X15
+	VEXTRACTF128 $0x01, Y0, X15
+	VADDPS       X15, X0, X0
+	VMOVHLPS     X0, X0, X15
+	VADDPS       X15, X0, X0
+	VMOVSHDUP    X0, X15
+	VADDSS       X15, X0, X0
+	VADDSS       (DI), X0, X0
+	VMOVSS       X0, (DI)
 	JMP          block
 
 done:
 	VZEROUPPER
-	MOVSS X15, ret+24(FP)
 	RET
 
-// func dotBF16(w *byte, x *float32, n int) float32
-// Requires: AVX, AVX2, FMA3, SSE
-TEXT ·dotBF16(SB), NOSPLIT, $0-28
-	MOVQ  w+0(FP), SI
-	MOVQ  x+8(FP), DX
-	MOVQ  n+16(FP), CX
-	MOVL  $0x80000000, AX
-	VMOVD AX, X15
+// func dot2F32(sums *float32, w *byte, x *float32, ldx int, n int, end *[512]byte)
+// Requires: AVX, AVX2, FMA3
+TEXT ·dot2F32(SB), NOSPLIT, $0-48
+	MOVQ  sums+0(FP), DI
+	MOVQ  w+8(FP), SI
+	MOVQ  x+16(FP), DX
+	MOVQ  ldx+24(FP), R9
+	MOVQ  n+32(FP), CX
+	MOVQ  end+40(FP), R10
+	TESTQ R10, R10
+	JZ    block
+	INCQ  CX
 
 block:
-	CMPQ  CX, $0x00000000
-	JE    done
+	TESTQ CX, CX
+	JZ    done
+	VPXOR Y0, Y0, Y0
+	VPXOR Y1, Y1, Y1
+	VPXOR Y2, Y2, Y2
+	VPXOR Y3, Y3, Y3
+	VPXOR Y4, Y4, Y4
+	VPXOR Y5, Y5, Y5
+	VPXOR Y6, Y6, Y6
+	VPXOR Y7, Y7, Y7
+	MOVQ  CX, R8
+	CMPQ  R8, $0x00000020
+	JLE   few
+	MOVQ  $0x00000020, R8
+
+few:
+	SUBQ  R8, CX
+	JNZ   whole
+	TESTQ R10, R10
+	JZ    whole
+	DECQ  R8
+
+whole:
+	TESTQ R8, R8
+	JZ    lanes_end
+
+lanes:
+	VMOVUPS     (SI), Y12
+	VFMADD231PS (DX), Y12, Y0
+	VFMADD231PS (DX)(R9*1), Y12, Y4
+	VMOVUPS     32(SI), Y13
+	VFMADD231PS 32(DX), Y13, Y1
+	VFMADD231PS 32(DX)(R9*1), Y13, Y5
+	VMOVUPS     64(SI), Y14
+	VFMADD231PS 64(DX), Y14, Y2
+	VFMADD231PS 64(DX)(R9*1), Y14, Y6
+	VMOVUPS     96(SI), Y15
+	VFMADD231PS 96(DX), Y15, Y3
+	VFMADD231PS 96(DX)(R9*1), Y15, Y7
+	ADDQ        $0x00000080, SI
+	ADDQ        $0x00000080, DX
+	DECQ        R8
+	JNZ         lanes
+
+lanes_end:
+	TESTQ       CX, CX
+	JNZ         fold
+	TESTQ       R10, R10
+	JZ          fold
+	MOVQ        R10, SI
+	LEAQ        128(R10), DX
+	MOVQ        $0x00000080, R9
+	VMOVUPS     (SI), Y12
+	VFMADD231PS (DX), Y12, Y0
+	VFMADD231PS (DX)(R9*1), Y12, Y4
+	VMOVUPS     32(SI), Y13
+	VFMADD231PS 32(DX), Y13, Y1
+	VFMADD231PS 32(DX)(R9*1), Y13, Y5
+	VMOVUPS     64(SI), Y14
+	VFMADD231PS 64(DX), Y14, Y2
+	VFMADD231PS 64(DX)(R9*1), Y14, Y6
+	VMOVUPS     96(SI), Y15
+	VFMADD231PS 96(DX), Y15, Y3
+	VFMADD231PS 96(DX)(R9*1), Y15, Y7
+	ADDQ        $0x00000080, SI
+	ADDQ        $0x00000080, DX
+
+fold:
+	VADDPS       Y2, Y0, Y0
+	VADDPS       Y3, Y1, Y1
+	VADDPS       Y1, Y0, Y0
+	VEXTRACTF128 $0x01, Y0, X15
+	VADDPS       X15, X0, X0
+	VMOVHLPS     X0, X0, X15
+	VADDPS       X15, X0, X0
+	VMOVSHDUP    X0, X15
+	VADDSS       X15, X0, X0
+	VADDSS       (DI), X0, X0
+	VMOVSS       X0, (DI)
+	VADDPS       Y6, Y4, Y4
+	VADDPS       Y7, Y5, Y5
+	VADDPS       Y5, Y4, Y4
+	VEXTRACTF128 $0x01, Y4, X15
+	VADDPS       X15, X4, X4
+	VMOVHLPS     X4, X4, X15
+	VADDPS       X15, X4, X4
+	VMOVSHDUP    X4, X15
+	VADDSS       X15, X4, X4
+	VADDSS       4(DI), X4, X4
+	VMOVSS       X4, 4(DI)
+	JMP          block
+
+done:
+	VZEROUPPER
+	RET
+
+// func dot3F32(sums *float32, w *byte, x *float32, ldx int, n int, end *[512]byte)
+// Requires: AVX, AVX2, FMA3
+TEXT ·dot3F32(SB), NOSPLIT, $0-48
+	MOVQ  sums+0(FP), DI
+	MOVQ  w+8(FP), SI
+	MOVQ  x+16(FP), DX
+	MOVQ  ldx+24(FP), R9
+	MOVQ  n+32(FP), CX
+	MOVQ  end+40(FP), R10
+	TESTQ R10, R10
+	JZ    block
+	INCQ  CX
+
+block:
+	TESTQ CX, CX
+	JZ    done
+	VPXOR Y0, Y0, Y0
+	VPXOR Y1, Y1, Y1
+	VPXOR Y2, Y2, Y2
+	VPXOR Y3, Y3, Y3
+	VPXOR Y4, Y4, Y4
+	VPXOR Y5, Y5, Y5
+	VPXOR Y6, Y6, Y6
+	VPXOR Y7, Y7, Y7
+	VPXOR Y8, Y8, Y8
+	VPXOR Y9, Y9, Y9
+	VPXOR Y10, Y10, Y10
+	VPXOR Y11, Y11, Y11
+	MOVQ  CX, R8
+	CMPQ  R8, $0x00000020
+	JLE   few
+	MOVQ  $0x00000020, R8
+
+few:
+	SUBQ  R8, CX
+	JNZ   whole
+	TESTQ R10, R10
+	JZ    whole
+	DECQ  R8
+
+whole:
+	TESTQ R8, R8
+	JZ    lanes_end
+
+lanes:
+	VMOVUPS     (SI), Y12
+	VFMADD231PS (DX), Y12, Y0
+	VFMADD231PS (DX)(R9*1), Y12, Y4
+	VFMADD231PS (DX)(R9*2), Y12, Y8
+	VMOVUPS     32(SI), Y13
+	VFMADD231PS 32(DX), Y13, Y1
+	VFMADD231PS 32(DX)(R9*1), Y13, Y5
+	VFMADD231PS 32(DX)(R9*2), Y13, Y9
+	VMOVUPS     64(SI), Y14
+	VFMADD231PS 64(DX), Y14, Y2
+	VFMADD231PS 64(DX)(R9*1), Y14, Y6
+	VFMADD231PS 64(DX)(R9*2), Y14, Y10
+	VMOVUPS     96(SI), Y15
+	VFMADD231PS 96(DX), Y15, Y3
+	VFMADD231PS 96(DX)(R9*1), Y15, Y7
+	VFMADD231PS 96(DX)(R9*2), Y15, Y11
+	ADDQ        $0x00000080, SI
+	ADDQ        $0x00000080, DX
+	DECQ        R8
+	JNZ         lanes
+
+lanes_end:
+	TESTQ       CX, CX
+	JNZ         fold
+	TESTQ       R10, R10
+	JZ          fold
+	MOVQ        R10, SI
+	LEAQ        128(R10), DX
+	MOVQ        $0x00000080, R9
+	VMOVUPS     (SI), Y12
+	VFMADD231PS (DX), Y12, Y0
+	VFMADD231PS (DX)(R9*1), Y12, Y4
+	VFMADD231PS (DX)(R9*2), Y12, Y8
+	VMOVUPS     32(SI), Y13
+	VFMADD231PS 32(DX), Y13, Y1
+	VFMADD231PS 32(DX)(R9*1), Y13, Y5
+	VFMADD231PS 32(DX)(R9*2), Y13, Y9
+	VMOVUPS     64(SI), Y14
+	VFMADD231PS 64(DX), Y14, Y2
+	VFMADD231PS 64(DX)(R9*1), Y14, Y6
+	VFMADD231PS 64(DX)(R9*2), Y14, Y10
+	VMOVUPS     96(SI), Y15
+	VFMADD231PS 96(DX), Y15, Y3
+	VFMADD231PS 96(DX)(R9*1), Y15, Y7
+	VFMADD231PS 96(DX)(R9*2), Y15, Y11
+	ADDQ        $0x00000080, SI
+	ADDQ        $0x00000080, DX
+
+fold:
+	VADDPS       Y2, Y0, Y0
+	VADDPS       Y3, Y1, Y1
+	VADDPS       Y1, Y0, Y0
+	VEXTRACTF128 $0x01, Y0, X15
+	VADDPS       X15, X0, X0
+	VMOVHLPS     X0, X0, X15
+	VADDPS       X15, X0, X0
+	VMOVSHDUP    X0, X15
+	VADDSS       X15, X0, X0
+	VADDSS       (DI), X0, X0
+	VMOVSS       X0, (DI)
+	VADDPS       Y6, Y4, Y4
+	VADDPS       Y7, Y5, Y5
+	VADDPS       Y5, Y4, Y4
+	VEXTRACTF128 $0x01, Y4, X15
+	VADDPS       X15, X4, X4
+	VMOVHLPS     X4, X4, X15
+	VADDPS       X15, X4, X4
+	VMOVSHDUP    X4, X15
+	VADDSS       X15, X4, X4
+	VADDSS       4(DI), X4, X4
+	VMOVSS       X4, 4(DI)
+	VADDPS       Y10, Y8, Y8
+	VADDPS       Y11, Y9, Y9
+	VADDPS       Y9, Y8, Y8
+	VEXTRACTF128 $0x01, Y8, X15
+	VADDPS       X15, X8, X8
+	VMOVHLPS     X8, X8, X15
+	VADDPS       X15, X8, X8
+	VMOVSHDUP    X8, X15
+	VADDSS       X15, X8, X8
+	VADDSS       8(DI), X8, X8
+	VMOVSS       X8, 8(DI)
+	JMP          block
+
+done:
+	VZEROUPPER
+	RET
+
+// func dot1BF16(sums *float32, w *byte, x *float32, ldx int, n int, end *[512]byte)
+// Requires: AVX, AVX2, FMA3
+TEXT ·dot1BF16(SB), NOSPLIT, $0-48
+	MOVQ  sums+0(FP), DI
+	MOVQ  w+8(FP), SI
+	MOVQ  x+16(FP), DX
+	MOVQ  ldx+24(FP), R9
+	MOVQ  n+32(FP), CX
+	MOVQ  end+40(FP), R10
+	TESTQ R10, R10
+	JZ    block
+	INCQ  CX
+
+block:
+	TESTQ CX, CX
+	JZ    done
 	VPXOR Y0, Y0, Y0
 	VPXOR Y1, Y1, Y1
 	VPXOR Y2, Y2, Y2
@@ -550,116 +3842,350 @@ block:
 	MOVQ  $0x00000020, R8
 
 few:
-	SUBQ R8, CX
+	SUBQ  R8, CX
+	JNZ   whole
+	TESTQ R10, R10
+	JZ    whole
+	DECQ  R8
+
+whole:
+	TESTQ R8, R8
+	JZ    lanes_end
 
 lanes:
-	CMPQ        R8, $0x00
-	JE          lanes_end
-	VPMOVZXWD   (SI), Y4
-	VPSLLD      $0x10, Y4, Y4
-	VFMADD231PS (DX), Y4, Y0
-	VPMOVZXWD   16(SI), Y5
-	VPSLLD      $0x10, Y5, Y5
-	VFMADD231PS 32(DX), Y5, Y1
-	VPMOVZXWD   32(SI), Y6
-	VPSLLD      $0x10, Y6, Y6
-	VFMADD231PS 64(DX), Y6, Y2
-	VPMOVZXWD   48(SI), Y7
-	VPSLLD      $0x10, Y7, Y7
-	VFMADD231PS 96(DX), Y7, Y3
+	VPMOVZXWD   (SI), Y12
+	VPSLLD      $0x10, Y12, Y12
+	VFMADD231PS (DX), Y12, Y0
+	VPMOVZXWD   16(SI), Y13
+	VPSLLD      $0x10, Y13, Y13
+	VFMADD231PS 32(DX), Y13, Y1
+	VPMOVZXWD   32(SI), Y14
+	VPSLLD      $0x10, Y14, Y14
+	VFMADD231PS 64(DX), Y14, Y2
+	VPMOVZXWD   48(SI), Y15
+	VPSLLD      $0x10, Y15, Y15
+	VFMADD231PS 96(DX), Y15, Y3
 	ADDQ        $0x00000040, SI
 	ADDQ        $0x00000080, DX
 	DECQ        R8
-	JMP         lanes
+	JNZ         lanes
 
 lanes_end:
+	TESTQ       CX, CX
+	JNZ         fold
+	TESTQ       R10, R10
+	JZ          fold
+	MOVQ        R10, SI
+	LEAQ        128(R10), DX
+	MOVQ        $0x00000080, R9
+	VPMOVZXWD   (SI), Y12
+	VPSLLD      $0x10, Y12, Y12
+	VFMADD231PS (DX), Y12, Y0
+	VPMOVZXWD   16(SI), Y13
+	VPSLLD      $0x10, Y13, Y13
+	VFMADD231PS 32(DX), Y13, Y1
+	VPMOVZXWD   32(SI), Y14
+	VPSLLD      $0x10, Y14, Y14
+	VFMADD231PS 64(DX), Y14, Y2
+	VPMOVZXWD   48(SI), Y15
+	VPSLLD      $0x10, Y15, Y15
+	VFMADD231PS 96(DX), Y15, Y3
+	ADDQ        $0x00000040, SI
+	ADDQ        $0x00000080, DX
+
+fold:
 	VADDPS       Y2, Y0, Y0
 	VADDPS       Y3, Y1, Y1
 	VADDPS       Y1, Y0, Y0
-	VEXTRACTF128 $0x01, Y0, X4
-	VADDPS       X4, X0, X0
-	VMOVHLPS     X0, X0, X4
-	VADDPS       X4, X0, X0
-	VMOVSHDUP    X0, X4
-	VADDSS       X4, X0, X0
-	VADDSS       X0, X15, X15
+	VEXTRACTF128 $0x01, Y0, X15
+	VADDPS       X15, X0, X0
+	VMOVHLPS     X0, X0, X15
+	VADDPS       X15, X0, X0
+	VMOVSHDUP    X0, X15
+	VADDSS       X15, X0, X0
+	VADDSS       (DI), X0, X0
+	VMOVSS       X0, (DI)
 	JMP          block
 
 done:
 	VZEROUPPER
-	MOVSS X15, ret+24(FP)
 	RET
 
-// func dotF16(w *byte, x *float32, n int) float32
-// Requires: AVX, AVX2, F16C, FMA3, SSE
-TEXT ·dotF16(SB), NOSPLIT, $0-28
-	MOVQ  w+0(FP), SI
-	MOVQ  x+8(FP), DX
-	MOVQ  n+16(FP), CX
-	MOVL  $0x80000000, AX
-	VMOVD AX, X15
+// func dot2BF16(sums *float32, w *byte, x *float32, ldx int, n int, end *[512]byte)
+// Requires: AVX, AVX2, FMA3
+TEXT ·dot2BF16(SB), NOSPLIT, $0-48
+	MOVQ  sums+0(FP), DI
+	MOVQ  w+8(FP), SI
+	MOVQ  x+16(FP), DX
+	MOVQ  ldx+24(FP), R9
+	MOVQ  n+32(FP), CX
+	MOVQ  end+40(FP), R10
+	TESTQ R10, R10
+	JZ    block
+	INCQ  CX
 
 block:
-	CMPQ  CX, $0x00000000
-	JE    done
+	TESTQ CX, CX
+	JZ    done
 	VPXOR Y0, Y0, Y0
 	VPXOR Y1, Y1, Y1
 	VPXOR Y2, Y2, Y2
 	VPXOR Y3, Y3, Y3
+	VPXOR Y4, Y4, Y4
+	VPXOR Y5, Y5, Y5
+	VPXOR Y6, Y6, Y6
+	VPXOR Y7, Y7, Y7
 	MOVQ  CX, R8
 	CMPQ  R8, $0x00000020
 	JLE   few
 	MOVQ  $0x00000020, R8
 
 few:
-	SUBQ R8, CX
+	SUBQ  R8, CX
+	JNZ   whole
+	TESTQ R10, R10
+	JZ    whole
+	DECQ  R8
+
+whole:
+	TESTQ R8, R8
+	JZ    lanes_end
 
 lanes:
-	CMPQ        R8, $0x00
-	JE          lanes_end
-	VCVTPH2PS   (SI), Y4
-	VFMADD231PS (DX), Y4, Y0
-	VCVTPH2PS   16(SI), Y5
-	VFMADD231PS 32(DX), Y5, Y1
-	VCVTPH2PS   32(SI), Y6
-	VFMADD231PS 64(DX), Y6, Y2
-	VCVTPH2PS   48(SI), Y7
-	VFMADD231PS 96(DX), Y7, Y3
+	VPMOVZXWD   (SI), Y12
+	VPSLLD      $0x10, Y12, Y12
+	VFMADD231PS (DX), Y12, Y0
+	VFMADD231PS (DX)(R9*1), Y12, Y4
+	VPMOVZXWD   16(SI), Y13
+	VPSLLD      $0x10, Y13, Y13
+	VFMADD231PS 32(DX), Y13, Y1
+	VFMADD231PS 32(DX)(R9*1), Y13, Y5
+	VPMOVZXWD   32(SI), Y14
+	VPSLLD      $0x10, Y14, Y14
+	VFMADD231PS 64(DX), Y14, Y2
+	VFMADD231PS 64(DX)(R9*1), Y14, Y6
+	VPMOVZXWD   48(SI), Y15
+	VPSLLD      $0x10, Y15, Y15
+	VFMADD231PS 96(DX), Y15, Y3
+	VFMADD231PS 96(DX)(R9*1), Y15, Y7
 	ADDQ        $0x00000040, SI
 	ADDQ        $0x00000080, DX
 	DECQ        R8
-	JMP         lanes
+	JNZ         lanes
 
 lanes_end:
+	TESTQ       CX, CX
+	JNZ         fold
+	TESTQ       R10, R10
+	JZ          fold
+	MOVQ        R10, SI
+	LEAQ        128(R10), DX
+	MOVQ        $0x00000080, R9
+	VPMOVZXWD   (SI), Y12
+	VPSLLD      $0x10, Y12, Y12
+	VFMADD231PS (DX), Y12, Y0
+	VFMADD231PS (DX)(R9*1), Y12, Y4
+	VPMOVZXWD   16(SI), Y13
+	VPSLLD      $0x10, Y13, Y13
+	VFMADD231PS 32(DX), Y13, Y1
+	VFMADD231PS 32(DX)(R9*1), Y13, Y5
+	VPMOVZXWD   32(SI), Y14
+	VPSLLD      $0x10, Y14, Y14
+	VFMADD231PS 64(DX), Y14, Y2
+	VFMADD231PS 64(DX)(R9*1), Y14, Y6
+	VPMOVZXWD   48(SI), Y15
+	VPSLLD      $0x10, Y15, Y15
+	VFMADD231PS 96(DX), Y15, Y3
+	VFMADD231PS 96(DX)(R9*1), Y15, Y7
+	ADDQ        $0x00000040, SI
+	ADDQ        $0x00000080, DX
+
+fold:
 	VADDPS       Y2, Y0, Y0
 	VADDPS       Y3, Y1, Y1
 	VADDPS       Y1, Y0, Y0
-	VEXTRACTF128 $0x01, Y0, X4
-	VADDPS       X4, X0, X0
-	VMOVHLPS     X0, X0, X4
-	VADDPS       X4, X0, X0
-	VMOVSHDUP    X0, X4
-	VADDSS       X4, X0, X0
-	VADDSS       X0, X15, X15
+	VEXTRACTF128 $0x01, Y0, X15
+	VADDPS       X15, X0, X0
+	VMOVHLPS     X0, X0, X15
+	VADDPS       X15, X0, X0
+	VMOVSHDUP    X0, X15
+	VADDSS       X15, X0, X0
+	VADDSS       (DI), X0, X0
+	VMOVSS       X0, (DI)
+	VADDPS       Y6, Y4, Y4
+	VADDPS       Y7, Y5, Y5
+	VADDPS       Y5, Y4, Y4
+	VEXTRACTF128 $0x01, Y4, X15
+	VADDPS       X15, X4, X4
+	VMOVHLPS     X4, X4, X15
+	VADDPS       X15, X4, X4
+	VMOVSHDUP    X4, X15
+	VADDSS       X15, X4, X4
+	VADDSS       4(DI), X4, X4
+	VMOVSS       X4, 4(DI)
 	JMP          block
 
 done:
 	VZEROUPPER
-	MOVSS X15, ret+24(FP)
 	RET
 
-// func dotI8(w *byte, x *float32, n int) float32
-// Requires: AVX, AVX2, FMA3, SSE
-TEXT ·dotI8(SB), NOSPLIT, $0-28
-	MOVQ  w+0(FP), SI
-	MOVQ  x+8(FP), DX
-	MOVQ  n+16(FP), CX
-	MOVL  $0x80000000, AX
-	VMOVD AX, X15
+// func dot3BF16(sums *float32, w *byte, x *float32, ldx int, n int, end *[512]byte)
+// Requires: AVX, AVX2, FMA3
+TEXT ·dot3BF16(SB), NOSPLIT, $0-48
+	MOVQ  sums+0(FP), DI
+	MOVQ  w+8(FP), SI
+	MOVQ  x+16(FP), DX
+	MOVQ  ldx+24(FP), R9
+	MOVQ  n+32(FP), CX
+	MOVQ  end+40(FP), R10
+	TESTQ R10, R10
+	JZ    block
+	INCQ  CX
 
 block:
-	CMPQ  CX, $0x00000000
-	JE    done
+	TESTQ CX, CX
+	JZ    done
+	VPXOR Y0, Y0, Y0
+	VPXOR Y1, Y1, Y1
+	VPXOR Y2, Y2, Y2
+	VPXOR Y3, Y3, Y3
+	VPXOR Y4, Y4, Y4
+	VPXOR Y5, Y5, Y5
+	VPXOR Y6, Y6, Y6
+	VPXOR Y7, Y7, Y7
+	VPXOR Y8, Y8, Y8
+	VPXOR Y9, Y9, Y9
+	VPXOR Y10, Y10, Y10
+	VPXOR Y11, Y11, Y11
+	MOVQ  CX, R8
+	CMPQ  R8, $0x00000020
+	JLE   few
+	MOVQ  $0x00000020, R8
+
+few:
+	SUBQ  R8, CX
+	JNZ   whole
+	TESTQ R10, R10
+	JZ    whole
+	DECQ  R8
+
+whole:
+	TESTQ R8, R8
+	JZ    lanes_end
+
+lanes:
+	VPMOVZXWD   (SI), Y12
+	VPSLLD      $0x10, Y12, Y12
+	VFMADD231PS (DX), Y12, Y0
+	VFMADD231PS (DX)(R9*1), Y12, Y4
+	VFMADD231PS (DX)(R9*2), Y12, Y8
+	VPMOVZXWD   16(SI), Y13
+	VPSLLD      $0x10, Y13, Y13
+	VFMADD231PS 32(DX), Y13, Y1
+	VFMADD231PS 32(DX)(R9*1), Y13, Y5
+	VFMADD231PS 32(DX)(R9*2), Y13, Y9
+	VPMOVZXWD   32(SI), Y14
+	VPSLLD      $0x10, Y14, Y14
+	VFMADD231PS 64(DX), Y14, Y2
+	VFMADD231PS 64(DX)(R9*1), Y14, Y6
+	VFMADD231PS 64(DX)(R9*2), Y14, Y10
+	VPMOVZXWD   48(SI), Y15
+	VPSLLD      $0x10, Y15, Y15
+	VFMADD231PS 96(DX), Y15, Y3
+	VFMADD231PS 96(DX)(R9*1), Y15, Y7
+	VFMADD231PS 96(DX)(R9*2), Y15, Y11
+	ADDQ        $0x00000040, SI
+	ADDQ        $0x00000080, DX
+	DECQ        R8
+	JNZ         lanes
+
+lanes_end:
+	TESTQ       CX, CX
+	JNZ         fold
+	TESTQ       R10, R10
+	JZ          fold
+	MOVQ        R10, SI
+	LEAQ        128(R10), DX
+	MOVQ        $0x00000080, R9
+	VPMOVZXWD   (SI), Y12
+	VPSLLD      $0x10, Y12, Y12
+	VFMADD231PS (DX), Y12, Y0
+	VFMADD231PS (DX)(R9*1), Y12, Y4
+	VFMADD231PS (DX)(R9*2), Y12, Y8
+	VPMOVZXWD   16(SI), Y13
+	VPSLLD      $0x10, Y13, Y13
+	VFMADD231PS 32(DX), Y13, Y1
+	VFMADD231PS 32(DX)(R9*1), Y13, Y5
+	VFMADD231PS 32(DX)(R9*2), Y13, Y9
+	VPMOVZXWD   32(SI), Y14
+	VPSLLD      $0x10, Y14, Y14
+	VFMADD231PS 64(DX), Y14, Y2
+	VFMADD231PS 64(DX)(R9*1), Y14, Y6
+	VFMADD231PS 64(DX)(R9*2), Y14, Y10
+	VPMOVZXWD   48(SI), Y15
+	VPSLLD      $0x10, Y15, Y15
+	VFMADD231PS 96(DX), Y15, Y3
+	VFMADD231PS 96(DX)(R9*1), Y15, Y7
+	VFMADD231PS 96(DX)(R9*2), Y15, Y11
+	ADDQ        $0x00000040, SI
+	ADDQ        $0x00000080, DX
+
+fold:
+	VADDPS       Y2, Y0, Y0
+	VADDPS       Y3, Y1, Y1
+	VADDPS       Y1, Y0, Y0
+	VEXTRACTF128 $0x01, Y0, X15
+	VADDPS       X15, X0, X0
+	VMOVHLPS     X0, X0, X15
+	VADDPS       X15, X0, X0
+	VMOVSHDUP    X0, X15
+	VADDSS       X15, X0, X0
+	VADDSS       (DI), X0, X0
+	VMOVSS       X0, (DI)
+	VADDPS       Y6, Y4, Y4
+	VADDPS       Y7, Y5, Y5
+	VADDPS       Y5, Y4, Y4
+	VEXTRACTF128 $0x01, Y4, X15
+	VADDPS       X15, X4, X4
+	VMOVHLPS     X4, X4, X15
+	VADDPS       X15, X4, X4
+	VMOVSHDUP    X4, X15
+	VADDSS       X15, X4, X4
+	VADDSS       4(DI), X4, X4
+	VMOVSS       X4, 4(DI)
+	VADDPS       Y10, Y8, Y8
+	VADDPS       Y11, Y9, Y9
+	VADDPS       Y9, Y8, Y8
+	VEXTRACTF128 $0x01, Y8, X15
+	VADDPS       X15, X8, X8
+	VMOVHLPS     X8, X8, X15
+	VADDPS       X15, X8, X8
+	VMOVSHDUP    X8, X15
+	VADDSS       X15, X8, X8
+	VADDSS       8(DI), X8, X8
+	VMOVSS       X8, 8(DI)
+	JMP          block
+
+done:
+	VZEROUPPER
+	RET
+
+// func dot1F16(sums *float32, w *byte, x *float32, ldx int, n int, end *[512]byte)
+// Requires: AVX, AVX2, F16C, FMA3
+TEXT ·dot1F16(SB), NOSPLIT, $0-48
+	MOVQ  sums+0(FP), DI
+	MOVQ  w+8(FP), SI
+	MOVQ  x+16(FP), DX
+	MOVQ  ldx+24(FP), R9
+	MOVQ  n+32(FP), CX
+	MOVQ  end+40(FP), R10
+	TESTQ R10, R10
+	JZ    block
+	INCQ  CX
+
+block:
+	TESTQ CX, CX
+	JZ    done
 	VPXOR Y0, Y0, Y0
 	VPXOR Y1, Y1, Y1
 	VPXOR Y2, Y2, Y2
@@ -670,57 +4196,678 @@ block:
 	MOVQ  $0x00000020, R8
 
 few:
-	SUBQ R8, CX
+	SUBQ  R8, CX
+	JNZ   whole
+	TESTQ R10, R10
+	JZ    whole
+	DECQ  R8
+
+whole:
+	TESTQ R8, R8
+	JZ    lanes_end
 
 lanes:
-	CMPQ        R8, $0x00
-	JE          lanes_end
-	VPMOVSXBD   (SI), Y4
-	VCVTDQ2PS   Y4, Y4
-	VFMADD231PS (DX), Y4, Y0
-	VPMOVSXBD   8(SI), Y5
-	VCVTDQ2PS   Y5, Y5
-	VFMADD231PS 32(DX), Y5, Y1
-	VPMOVSXBD   16(SI), Y6
-	VCVTDQ2PS   Y6, Y6
-	VFMADD231PS 64(DX), Y6, Y2
-	VPMOVSXBD   24(SI), Y7
-	VCVTDQ2PS   Y7, Y7
-	VFMADD231PS 96(DX), Y7, Y3
+	VCVTPH2PS   (SI), Y12
+	VFMADD231PS (DX), Y12, Y0
+	VCVTPH2PS   16(SI), Y13
+	VFMADD231PS 32(DX), Y13, Y1
+	VCVTPH2PS   32(SI), Y14
+	VFMADD231PS 64(DX), Y14, Y2
+	VCVTPH2PS   48(SI), Y15
+	VFMADD231PS 96(DX), Y15, Y3
+	ADDQ        $0x00000040, SI
+	ADDQ        $0x00000080, DX
+	DECQ        R8
+	JNZ         lanes
+
+lanes_end:
+	TESTQ       CX, CX
+	JNZ         fold
+	TESTQ       R10, R10
+	JZ          fold
+	MOVQ        R10, SI
+	LEAQ        128(R10), DX
+	MOVQ        $0x00000080, R9
+	VCVTPH2PS   (SI), Y12
+	VFMADD231PS (DX), Y12, Y0
+	VCVTPH2PS   16(SI), Y13
+	VFMADD231PS 32(DX), Y13, Y1
+	VCVTPH2PS   32(SI), Y14
+	VFMADD231PS 64(DX), Y14, Y2
+	VCVTPH2PS   48(SI), Y15
+	VFMADD231PS 96(DX), Y15, Y3
+	ADDQ        $0x00000040, SI
+	ADDQ        $0x00000080, DX
+
+fold:
+	VADDPS       Y2, Y0, Y0
+	VADDPS       Y3, Y1, Y1
+	VADDPS       Y1, Y0, Y0
+	VEXTRACTF128 $0x01, Y0, X15
+	VADDPS       X15, X0, X0
+	VMOVHLPS     X0, X0, X15
+	VADDPS       X15, X0, X0
+	VMOVSHDUP    X0, X15
+	VADDSS       X15, X0, X0
+	VADDSS       (DI), X0, X0
+	VMOVSS       X0, (DI)
+	JMP          block
+
+done:
+	VZEROUPPER
+	RET
+
+// func dot2F16(sums *float32, w *byte, x *float32, ldx int, n int, end *[512]byte)
+// Requires: AVX, AVX2, F16C, FMA3
+TEXT ·dot2F16(SB), NOSPLIT, $0-48
+	MOVQ  sums+0(FP), DI
+	MOVQ  w+8(FP), SI
+	MOVQ  x+16(FP), DX
+	MOVQ  ldx+24(FP), R9
+	MOVQ  n+32(FP), CX
+	MOVQ  end+40(FP), R10
+	TESTQ R10, R10
+	JZ    block
+	INCQ  CX
+
+block:
+	TESTQ CX, CX
+	JZ    done
+	VPXOR Y0, Y0, Y0
+	VPXOR Y1, Y1, Y1
+	VPXOR Y2, Y2, Y2
+	VPXOR Y3, Y3, Y3
+	VPXOR Y4, Y4, Y4
+	VPXOR Y5, Y5, Y5
+	VPXOR Y6, Y6, Y6
+	VPXOR Y7, Y7, Y7
+	MOVQ  CX, R8
+	CMPQ  R8, $0x00000020
+	JLE   few
+	MOVQ  $0x00000020, R8
+
+few:
+	SUBQ  R8, CX
+	JNZ   whole
+	TESTQ R10, R10
+	JZ    whole
+	DECQ  R8
+
+whole:
+	TESTQ R8, R8
+	JZ    lanes_end
+
+lanes:
+	VCVTPH2PS   (SI), Y12
+	VFMADD231PS (DX), Y12, Y0
+	VFMADD231PS (DX)(R9*1), Y12, Y4
+	VCVTPH2PS   16(SI), Y13
+	VFMADD231PS 32(DX), Y13, Y1
+	VFMADD231PS 32(DX)(R9*1), Y13, Y5
+	VCVTPH2PS   32(SI), Y14
+	VFMADD231PS 64(DX), Y14, Y2
+	VFMADD231PS 64(DX)(R9*1), Y14, Y6
+	VCVTPH2PS   48(SI), Y15
+	VFMADD231PS 96(DX), Y15, Y3
+	VFMADD231PS 96(DX)(R9*1), Y15, Y7
+	ADDQ        $0x00000040, SI
+	ADDQ        $0x00000080, DX
+	DECQ        R8
+	JNZ         lanes
+
+lanes_end:
+	TESTQ       CX, CX
+	JNZ         fold
+	TESTQ       R10, R10
+	JZ          fold
+	MOVQ        R10, SI
+	LEAQ        128(R10), DX
+	MOVQ        $0x00000080, R9
+	VCVTPH2PS   (SI), Y12
+	VFMADD231PS (DX), Y12, Y0
+	VFMADD231PS (DX)(R9*1), Y12, Y4
+	VCVTPH2PS   16(SI), Y13
+	VFMADD231PS 32(DX), Y13, Y1
+	VFMADD231PS 32(DX)(R9*1), Y13, Y5
+	VCVTPH2PS   32(SI), Y14
+	VFMADD231PS 64(DX), Y14, Y2
+	VFMADD231PS 64(DX)(R9*1), Y14, Y6
+	VCVTPH2PS   48(SI), Y15
+	VFMADD231PS 96(DX), Y15, Y3
+	VFMADD231PS 96(DX)(R9*1), Y15, Y7
+	ADDQ        $0x00000040, SI
+	ADDQ        $0x00000080, DX
+
+fold:
+	VADDPS       Y2, Y0, Y0
+	VADDPS       Y3, Y1, Y1
+	VADDPS       Y1, Y0, Y0
+	VEXTRACTF128 $0x01, Y0, X15
+	VADDPS       X15, X0, X0
+	VMOVHLPS     X0, X0, X15
+	VADDPS       X15, X0, X0
+	VMOVSHDUP    X0, X15
+	VADDSS       X15, X0, X0
+	VADDSS       (DI), X0, X0
+	VMOVSS       X0, (DI)
+	VADDPS       Y6, Y4, Y4
+	VADDPS       Y7, Y5, Y5
+	VADDPS       Y5, Y4, Y4
+	VEXTRACTF128 $0x01, Y4, X15
+	VADDPS       X15, X4, X4
+	VMOVHLPS     X4, X4, X15
+	VADDPS       X15, X4, X4
+	VMOVSHDUP    X4, X15
+	VADDSS       X15, X4, X4
+	VADDSS       4(DI), X4, X4
+	VMOVSS       X4, 4(DI)
+	JMP          block
+
+done:
+	VZEROUPPER
+	RET
+
+// func dot3F16(sums *float32, w *byte, x *float32, ldx int, n int, end *[512]byte)
+// Requires: AVX, AVX2, F16C, FMA3
+TEXT ·dot3F16(SB), NOSPLIT, $0-48
+	MOVQ  sums+0(FP), DI
+	MOVQ  w+8(FP), SI
+	MOVQ  x+16(FP), DX
+	MOVQ  ldx+24(FP), R9
+	MOVQ  n+32(FP), CX
+	MOVQ  end+40(FP), R10
+	TESTQ R10, R10
+	JZ    block
+	INCQ  CX
+
+block:
+	TESTQ CX, CX
+	JZ    done
+	VPXOR Y0, Y0, Y0
+	VPXOR Y1, Y1, Y1
+	VPXOR Y2, Y2, Y2
+	VPXOR Y3, Y3, Y3
+	VPXOR Y4, Y4, Y4
+	VPXOR Y5, Y5, Y5
+	VPXOR Y6, Y6, Y6
+	VPXOR Y7, Y7, Y7
+	VPXOR Y8, Y8, Y8
+	VPXOR Y9, Y9, Y9
+	VPXOR Y10, Y10, Y10
+	VPXOR Y11, Y11, Y11
+	MOVQ  CX, R8
+	CMPQ  R8, $0x00000020
+	JLE   few
+	MOVQ  $0x00000020, R8
+
+few:
+	SUBQ  R8, CX
+	JNZ   whole
+	TESTQ R10, R10
+	JZ    whole
+	DECQ  R8
+
+whole:
+	TESTQ R8, R8
+	JZ    lanes_end
+
+lanes:
+	VCVTPH2PS   (SI), Y12
+	VFMADD231PS (DX), Y12, Y0
+	VFMADD231PS (DX)(R9*1), Y12, Y4
+	VFMADD231PS (DX)(R9*2), Y12, Y8
+	VCVTPH2PS   16(SI), Y13
+	VFMADD231PS 32(DX), Y13, Y1
+	VFMADD231PS 32(DX)(R9*1), Y13, Y5
+	VFMADD231PS 32(DX)(R9*2), Y13, Y9
+	VCVTPH2PS   32(SI), Y14
+	VFMADD231PS 64(DX), Y14, Y2
+	VFMADD231PS 64(DX)(R9*1), Y14, Y6
+	VFMADD231PS 64(DX)(R9*2), Y14, Y10
+	VCVTPH2PS   48(SI), Y15
+	VFMADD231PS 96(DX), Y15, Y3
+	VFMADD231PS 96(DX)(R9*1), Y15, Y7
+	VFMADD231PS 96(DX)(R9*2), Y15, Y11
+	ADDQ        $0x00000040, SI
+	ADDQ        $0x00000080, DX
+	DECQ        R8
+	JNZ         lanes
+
+lanes_end:
+	TESTQ       CX, CX
+	JNZ         fold
+	TESTQ       R10, R10
+	JZ          fold
+	MOVQ        R10, SI
+	LEAQ        128(R10), DX
+	MOVQ        $0x00000080, R9
+	VCVTPH2PS   (SI), Y12
+	VFMADD231PS (DX), Y12, Y0
+	VFMADD231PS (DX)(R9*1), Y12, Y4
+	VFMADD231PS (DX)(R9*2), Y12, Y8
+	VCVTPH2PS   16(SI), Y13
+	VFMADD231PS 32(DX), Y13, Y1
+	VFMADD231PS 32(DX)(R9*1), Y13, Y5
+	VFMADD231PS 32(DX)(R9*2), Y13, Y9
+	VCVTPH2PS   32(SI), Y14
+	VFMADD231PS 64(DX), Y14, Y2
+	VFMADD231PS 64(DX)(R9*1), Y14, Y6
+	VFMADD231PS 64(DX)(R9*2), Y14, Y10
+	VCVTPH2PS   48(SI), Y15
+	VFMADD231PS 96(DX), Y15, Y3
+	VFMADD231PS 96(DX)(R9*1), Y15, Y7
+	VFMADD231PS 96(DX)(R9*2), Y15, Y11
+	ADDQ        $0x00000040, SI
+	ADDQ        $0x00000080, DX
+
+fold:
+	VADDPS       Y2, Y0, Y0
+	VADDPS       Y3, Y1, Y1
+	VADDPS       Y1, Y0, Y0
+	VEXTRACTF128 $0x01, Y0, X15
+	VADDPS       X15, X0, X0
+	VMOVHLPS     X0, X0, X15
+	VADDPS       X15, X0, X0
+	VMOVSHDUP    X0, X15
+	VADDSS       X15, X0, X0
+	VADDSS       (DI), X0, X0
+	VMOVSS       X0, (DI)
+	VADDPS       Y6, Y4, Y4
+	VADDPS       Y7, Y5, Y5
+	VADDPS       Y5, Y4, Y4
+	VEXTRACTF128 $0x01, Y4, X15
+	VADDPS       X15, X4, X4
+	VMOVHLPS     X4, X4, X15
+	VADDPS       X15, X4, X4
+	VMOVSHDUP    X4, X15
+	VADDSS       X15, X4, X4
+	VADDSS       4(DI), X4, X4
+	VMOVSS       X4, 4(DI)
+	VADDPS       Y10, Y8, Y8
+	VADDPS       Y11, Y9, Y9
+	VADDPS       Y9, Y8, Y8
+	VEXTRACTF128 $0x01, Y8, X15
+	VADDPS       X15, X8, X8
+	VMOVHLPS     X8, X8, X15
+	VADDPS       X15, X8, X8
+	VMOVSHDUP    X8, X15
+	VADDSS       X15, X8, X8
+	VADDSS       8(DI), X8, X8
+	VMOVSS       X8, 8(DI)
+	JMP          block
+
+done:
+	VZEROUPPER
+	RET
+
+// func dot1I8(sums *float32, w *byte, x *float32, ldx int, n int, end *[512]byte)
+// Requires: AVX, AVX2, FMA3
+TEXT ·dot1I8(SB), NOSPLIT, $0-48
+	MOVQ  sums+0(FP), DI
+	MOVQ  w+8(FP), SI
+	MOVQ  x+16(FP), DX
+	MOVQ  ldx+24(FP), R9
+	MOVQ  n+32(FP), CX
+	MOVQ  end+40(FP), R10
+	TESTQ R10, R10
+	JZ    block
+	INCQ  CX
+
+block:
+	TESTQ CX, CX
+	JZ    done
+	VPXOR Y0, Y0, Y0
+	VPXOR Y1, Y1, Y1
+	VPXOR Y2, Y2, Y2
+	VPXOR Y3, Y3, Y3
+	MOVQ  CX, R8
+	CMPQ  R8, $0x00000020
+	JLE   few
+	MOVQ  $0x00000020, R8
+
+few:
+	SUBQ  R8, CX
+	JNZ   whole
+	TESTQ R10, R10
+	JZ    whole
+	DECQ  R8
+
+whole:
+	TESTQ R8, R8
+	JZ    lanes_end
+
+lanes:
+	VPMOVSXBD   (SI), Y12
+	VCVTDQ2PS   Y12, Y12
+	VFMADD231PS (DX), Y12, Y0
+	VPMOVSXBD   8(SI), Y13
+	VCVTDQ2PS   Y13, Y13
+	VFMADD231PS 32(DX), Y13, Y1
+	VPMOVSXBD   16(SI), Y14
+	VCVTDQ2PS   Y14, Y14
+	VFMADD231PS 64(DX), Y14, Y2
+	VPMOVSXBD   24(SI), Y15
+	VCVTDQ2PS   Y15, Y15
+	VFMADD231PS 96(DX), Y15, Y3
 	ADDQ        $0x00000020, SI
 	ADDQ        $0x00000080, DX
 	DECQ        R8
-	JMP         lanes
+	JNZ         lanes
 
 lanes_end:
+	TESTQ       CX, CX
+	JNZ         fold
+	TESTQ       R10, R10
+	JZ          fold
+	MOVQ        R10, SI
+	LEAQ        128(R10), DX
+	MOVQ        $0x00000080, R9
+	VPMOVSXBD   (SI), Y12
+	VCVTDQ2PS   Y12, Y12
+	VFMADD231PS (DX), Y12, Y0
+	VPMOVSXBD   8(SI), Y13
+	VCVTDQ2PS   Y13, Y13
+	VFMADD231PS 32(DX), Y13, Y1
+	VPMOVSXBD   16(SI), Y14
+	VCVTDQ2PS   Y14, Y14
+	VFMADD231PS 64(DX), Y14, Y2
+	VPMOVSXBD   24(SI), Y15
+	VCVTDQ2PS   Y15, Y15
+	VFMADD231PS 96(DX), Y15, Y3
+	ADDQ        $0x00000020, SI
+	ADDQ        $0x00000080, DX
+
+fold:
 	VADDPS       Y2, Y0, Y0
 	VADDPS       Y3, Y1, Y1
 	VADDPS       Y1, Y0, Y0
-	VEXTRACTF128 $0x01, Y0, X4
-	VADDPS       X4, X0, X0
-	VMOVHLPS     X0, X0, X4
-	VADDPS       X4, X0, X0
-	VMOVSHDUP    X0, X4
-	VADDSS       X4, X0, X0
-	VADDSS       X0, X15, X15
+	VEXTRACTF128 $0x01, Y0, X15
+	VADDPS       X15, X0, X0
+	VMOVHLPS     X0, X0, X15
+	VADDPS       X15, X0, X0
+	VMOVSHDUP    X0, X15
+	VADDSS       X15, X0, X0
+	VADDSS       (DI), X0, X0
+	VMOVSS       X0, (DI)
 	JMP          block
 
 done:
 	VZEROUPPER
-	MOVSS X15, ret+24(FP)
 	RET
 
-// func sumSquares(x *float32, n int) float32
-// Requires: AVX, AVX2, FMA3, SSE
-TEXT ·sumSquares(SB), NOSPLIT, $0-20
-	MOVQ  x+0(FP), DX
-	MOVQ  n+8(FP), CX
-	MOVL  $0x80000000, AX
-	VMOVD AX, X15
+// func dot2I8(sums *float32, w *byte, x *float32, ldx int, n int, end *[512]byte)
+// Requires: AVX, AVX2, FMA3
+TEXT ·dot2I8(SB), NOSPLIT, $0-48
+	MOVQ  sums+0(FP), DI
+	MOVQ  w+8(FP), SI
+	MOVQ  x+16(FP), DX
+	MOVQ  ldx+24(FP), R9
+	MOVQ  n+32(FP), CX
+	MOVQ  end+40(FP), R10
+	TESTQ R10, R10
+	JZ    block
+	INCQ  CX
 
 block:
-	CMPQ  CX, $0x00000000
-	JE    done
+	TESTQ CX, CX
+	JZ    done
+	VPXOR Y0, Y0, Y0
+	VPXOR Y1, Y1, Y1
+	VPXOR Y2, Y2, Y2
+	VPXOR Y3, Y3, Y3
+	VPXOR Y4, Y4, Y4
+	VPXOR Y5, Y5, Y5
+	VPXOR Y6, Y6, Y6
+	VPXOR Y7, Y7, Y7
+	MOVQ  CX, R8
+	CMPQ  R8, $0x00000020
+	JLE   few
+	MOVQ  $0x00000020, R8
+
+few:
+	SUBQ  R8, CX
+	JNZ   whole
+	TESTQ R10, R10
+	JZ    whole
+	DECQ  R8
+
+whole:
+	TESTQ R8, R8
+	JZ    lanes_end
+
+lanes:
+	VPMOVSXBD   (SI), Y12
+	VCVTDQ2PS   Y12, Y12
+	VFMADD231PS (DX), Y12, Y0
+	VFMADD231PS (DX)(R9*1), Y12, Y4
+	VPMOVSXBD   8(SI), Y13
+	VCVTDQ2PS   Y13, Y13
+	VFMADD231PS 32(DX), Y13, Y1
+	VFMADD231PS 32(DX)(R9*1), Y13, Y5
+	VPMOVSXBD   16(SI), Y14
+	VCVTDQ2PS   Y14, Y14
+	VFMADD231PS 64(DX), Y14, Y2
+	VFMADD231PS 64(DX)(R9*1), Y14, Y6
+	VPMOVSXBD   24(SI), Y15
+	VCVTDQ2PS   Y15, Y15
+	VFMADD231PS 96(DX), Y15, Y3
+	VFMADD231PS 96(DX)(R9*1), Y15, Y7
+	ADDQ        $0x00000020, SI
+	ADDQ        $0x00000080, DX
+	DECQ        R8
+	JNZ         lanes
+
+lanes_end:
+	TESTQ       CX, CX
+	JNZ         fold
+	TESTQ       R10, R10
+	JZ          fold
+	MOVQ        R10, SI
+	LEAQ        128(R10), DX
+	MOVQ        $0x00000080, R9
+	VPMOVSXBD   (SI), Y12
+	VCVTDQ2PS   Y12, Y12
+	VFMADD231PS (DX), Y12, Y0
+	VFMADD231PS (DX)(R9*1), Y12, Y4
+	VPMOVSXBD   8(SI), Y13
+	VCVTDQ2PS   Y13, Y13
+	VFMADD231PS 32(DX), Y13, Y1
+	VFMADD231PS 32(DX)(R9*1), Y13, Y5
+	VPMOVSXBD   16(SI), Y14
+	VCVTDQ2PS   Y14, Y14
+	VFMADD231PS 64(DX), Y14, Y2
+	VFMADD231PS 64(DX)(R9*1), Y14, Y6
+	VPMOVSXBD   24(SI), Y15
+	VCVTDQ2PS   Y15, Y15
+	VFMADD231PS 96(DX), Y15, Y3
+	VFMADD231PS 96(DX)(R9*1), Y15, Y7
+	ADDQ        $0x00000020, SI
+	ADDQ        $0x00000080, DX
+
+fold:
+	VADDPS       Y2, Y0, Y0
+	VADDPS       Y3, Y1, Y1
+	VADDPS       Y1, Y0, Y0
+	VEXTRACTF128 $0x01, Y0, X15
+	VADDPS       X15, X0, X0
+	VMOVHLPS     X0, X0, X15
+	VADDPS       X15, X0, X0
+	VMOVSHDUP    X0, X15
+	VADDSS       X15, X0, X0
+	VADDSS       (DI), X0, X0
+	VMOVSS       X0, (DI)
+	VADDPS       Y6, Y4, Y4
+	VADDPS       Y7, Y5, Y5
+	VADDPS       Y5, Y4, Y4
+	VEXTRACTF128 $0x01, Y4, X15
+	VADDPS       X15, X4, X4
+	VMOVHLPS     X4, X4, X15
+	VADDPS       X15, X4, X4
+	VMOVSHDUP    X4, X15
+	VADDSS       X15, X4, X4
+	VADDSS       4(DI), X4, X4
+	VMOVSS       X4, 4(DI)
+	JMP          block
+
+done:
+	VZEROUPPER
+	RET
+
+// func dot3I8(sums *float32, w *byte, x *float32, ldx int, n int, end *[512]byte)
+// Requires: AVX, AVX2, FMA3
+TEXT ·dot3I8(SB), NOSPLIT, $0-48
+	MOVQ  sums+0(FP), DI
+	MOVQ  w+8(FP), SI
+	MOVQ  x+16(FP), DX
+	MOVQ  ldx+24(FP), R9
+	MOVQ  n+32(FP), CX
+	MOVQ  end+40(FP), R10
+	TESTQ R10, R10
+	JZ    block
+	INCQ  CX
+
+block:
+	TESTQ CX, CX
+	JZ    done
+	VPXOR Y0, Y0, Y0
+	VPXOR Y1, Y1, Y1
+	VPXOR Y2, Y2, Y2
+	VPXOR Y3, Y3, Y3
+	VPXOR Y4, Y4, Y4
+	VPXOR Y5, Y5, Y5
+	VPXOR Y6, Y6, Y6
+	VPXOR Y7, Y7, Y7
+	VPXOR Y8, Y8, Y8
+	VPXOR Y9, Y9, Y9
+	VPXOR Y10, Y10, Y10
+	VPXOR Y11, Y11, Y11
+	MOVQ  CX, R8
+	CMPQ  R8, $0x00000020
+	JLE   few
+	MOVQ  $0x00000020, R8
+
+few:
+	SUBQ  R8, CX
+	JNZ   whole
+	TESTQ R10, R10
+	JZ    whole
+	DECQ  R8
+
+whole:
+	TESTQ R8, R8
+	JZ    lanes_end
+
+lanes:
+	VPMOVSXBD   (SI), Y12
+	VCVTDQ2PS   Y12, Y12
+	VFMADD231PS (DX), Y12, Y0
+	VFMADD231PS (DX)(R9*1), Y12, Y4
+	VFMADD231PS (DX)(R9*2), Y12, Y8
+	VPMOVSXBD   8(SI), Y13
+	VCVTDQ2PS   Y13, Y13
+	VFMADD231PS 32(DX), Y13, Y1
+	VFMADD231PS 32(DX)(R9*1), Y13, Y5
+	VFMADD231PS 32(DX)(R9*2), Y13, Y9
+	VPMOVSXBD   16(SI), Y14
+	VCVTDQ2PS   Y14, Y14
+	VFMADD231PS 64(DX), Y14, Y2
+	VFMADD231PS 64(DX)(R9*1), Y14, Y6
+	VFMADD231PS 64(DX)(R9*2), Y14, Y10
+	VPMOVSXBD   24(SI), Y15
+	VCVTDQ2PS   Y15, Y15
+	VFMADD231PS 96(DX), Y15, Y3
+	VFMADD231PS 96(DX)(R9*1), Y15, Y7
+	VFMADD231PS 96(DX)(R9*2), Y15, Y11
+	ADDQ        $0x00000020, SI
+	ADDQ        $0x00000080, DX
+	DECQ        R8
+	JNZ         lanes
+
+lanes_end:
+	TESTQ       CX, CX
+	JNZ         fold
+	TESTQ       R10, R10
+	JZ          fold
+	MOVQ        R10, SI
+	LEAQ        128(R10), DX
+	MOVQ        $0x00000080, R9
+	VPMOVSXBD   (SI), Y12
+	VCVTDQ2PS   Y12, Y12
+	VFMADD231PS (DX), Y12, Y0
+	VFMADD231PS (DX)(R9*1), Y12, Y4
+	VFMADD231PS (DX)(R9*2), Y12, Y8
+	VPMOVSXBD   8(SI), Y13
+	VCVTDQ2PS   Y13, Y13
+	VFMADD231PS 32(DX), Y13, Y1
+	VFMADD231PS 32(DX)(R9*1), Y13, Y5
+	VFMADD231PS 32(DX)(R9*2), Y13, Y9
+	VPMOVSXBD   16(SI), Y14
+	VCVTDQ2PS   Y14, Y14
+	VFMADD231PS 64(DX), Y14, Y2
+	VFMADD231PS 64(DX)(R9*1), Y14, Y6
+	VFMADD231PS 64(DX)(R9*2), Y14, Y10
+	VPMOVSXBD   24(SI), Y15
+	VCVTDQ2PS   Y15, Y15
+	VFMADD231PS 96(DX), Y15, Y3
+	VFMADD231PS 96(DX)(R9*1), Y15, Y7
+	VFMADD231PS 96(DX)(R9*2), Y15, Y11
+	ADDQ        $0x00000020, SI
+	ADDQ        $0x00000080, DX
+
+fold:
+	VADDPS       Y2, Y0, Y0
+	VADDPS       Y3, Y1, Y1
+	VADDPS       Y1, Y0, Y0
+	VEXTRACTF128 $0x01, Y0, X15
+	VADDPS       X15, X0, X0
+	VMOVHLPS     X0, X0, X15
+	VADDPS       X15, X0, X0
+	VMOVSHDUP    X0, X15
+	VADDSS       X15, X0, X0
+	VADDSS       (DI), X0, X0
+	VMOVSS       X0, (DI)
+	VADDPS       Y6, Y4, Y4
+	VADDPS       Y7, Y5, Y5
+	VADDPS       Y5, Y4, Y4
+	VEXTRACTF128 $0x01, Y4, X15
+	VADDPS       X15, X4, X4
+	VMOVHLPS     X4, X4, X15
+	VADDPS       X15, X4, X4
+	VMOVSHDUP    X4, X15
+	VADDSS       X15, X4, X4
+	VADDSS       4(DI), X4, X4
+	VMOVSS       X4, 4(DI)
+	VADDPS       Y10, Y8, Y8
+	VADDPS       Y11, Y9, Y9
+	VADDPS       Y9, Y8, Y8
+	VEXTRACTF128 $0x01, Y8, X15
+	VADDPS       X15, X8, X8
+	VMOVHLPS     X8, X8, X15
+	VADDPS       X15, X8, X8
+	VMOVSHDUP    X8, X15
+	VADDSS       X15, X8, X8
+	VADDSS       8(DI), X8, X8
+	VMOVSS       X8, 8(DI)
+	JMP          block
+
+done:
+	VZEROUPPER
+	RET
+
+// func sum(sums *float32, x *float32, n int, end *[512]byte)
+// Requires: AVX, AVX2
+TEXT ·sum(SB), NOSPLIT, $0-32
+	MOVQ  sums+0(FP), DI
+	MOVQ  x+8(FP), DX
+	MOVQ  n+16(FP), CX
+	MOVQ  end+24(FP), R10
+	TESTQ R10, R10
+	JZ    block
+	INCQ  CX
+
+block:
+	TESTQ CX, CX
+	JZ    done
 	VPXOR Y0, Y0, Y0
 	VPXOR Y1, Y1, Y1
 	VPXOR Y2, Y2, Y2
@@ -731,11 +4878,90 @@ block:
 	MOVQ  $0x00000020, R8
 
 few:
-	SUBQ R8, CX
+	SUBQ  R8, CX
+	JNZ   whole
+	TESTQ R10, R10
+	JZ    whole
+	DECQ  R8
+
+whole:
+	TESTQ R8, R8
+	JZ    lanes_end
 
 lanes:
-	CMPQ        R8, $0x00
-	JE          lanes_end
+	VADDPS (DX), Y0, Y0
+	VADDPS 32(DX), Y1, Y1
+	VADDPS 64(DX), Y2, Y2
+	VADDPS 96(DX), Y3, Y3
+	ADDQ   $0x00000080, DX
+	DECQ   R8
+	JNZ    lanes
+
+lanes_end:
+	TESTQ  CX, CX
+	JNZ    fold
+	TESTQ  R10, R10
+	JZ     fold
+	LEAQ   128(R10), DX
+	VADDPS (DX), Y0, Y0
+	VADDPS 32(DX), Y1, Y1
+	VADDPS 64(DX), Y2, Y2
+	VADDPS 96(DX), Y3, Y3
+	ADDQ   $0x00000080, DX
+
+fold:
+	VADDPS       Y2, Y0, Y0
+	VADDPS       Y3, Y1, Y1
+	VADDPS       Y1, Y0, Y0
+	VEXTRACTF128 $0x01, Y0, X15
+	VADDPS       X15, X0, X0
+	VMOVHLPS     X0, X0, X15
+	VADDPS       X15, X0, X0
+	VMOVSHDUP    X0, X15
+	VADDSS       X15, X0, X0
+	VADDSS       (DI), X0, X0
+	VMOVSS       X0, (DI)
+	JMP          block
+
+done:
+	VZEROUPPER
+	RET
+
+// func sumSquares(sums *float32, x *float32, n int, end *[512]byte)
+// Requires: AVX, AVX2, FMA3
+TEXT ·sumSquares(SB), NOSPLIT, $0-32
+	MOVQ  sums+0(FP), DI
+	MOVQ  x+8(FP), DX
+	MOVQ  n+16(FP), CX
+	MOVQ  end+24(FP), R10
+	TESTQ R10, R10
+	JZ    block
+	INCQ  CX
+
+block:
+	TESTQ CX, CX
+	JZ    done
+	VPXOR Y0, Y0, Y0
+	VPXOR Y1, Y1, Y1
+	VPXOR Y2, Y2, Y2
+	VPXOR Y3, Y3, Y3
+	MOVQ  CX, R8
+	CMPQ  R8, $0x00000020
+	JLE   few
+	MOVQ  $0x00000020, R8
+
+few:
+	SUBQ  R8, CX
+	JNZ   whole
+	TESTQ R10, R10
+	JZ    whole
+	DECQ  R8
+
+whole:
+	TESTQ R8, R8
+	JZ    lanes_end
+
+lanes:
 	VMOVUPS     (DX), Y4
 	VFMADD231PS Y4, Y4, Y0
 	VMOVUPS     32(DX), Y5
@@ -746,24 +4972,602 @@ lanes:
 	VFMADD231PS Y7, Y7, Y3
 	ADDQ        $0x00000080, DX
 	DECQ        R8
-	JMP         lanes
+	JNZ         lanes
 
 lanes_end:
+	TESTQ       CX, CX
+	JNZ         fold
+	TESTQ       R10, R10
+	JZ          fold
+	LEAQ        128(R10), DX
+	VMOVUPS     (DX), Y4
+	VFMADD231PS Y4, Y4, Y0
+	VMOVUPS     32(DX), Y5
+	VFMADD231PS Y5, Y5, Y1
+	VMOVUPS     64(DX), Y6
+	VFMADD231PS Y6, Y6, Y2
+	VMOVUPS     96(DX), Y7
+	VFMADD231PS Y7, Y7, Y3
+	ADDQ        $0x00000080, DX
+
+fold:
 	VADDPS       Y2, Y0, Y0
 	VADDPS       Y3, Y1, Y1
 	VADDPS       Y1, Y0, Y0
-	VEXTRACTF128 $0x01, Y0, X4
-	VADDPS       X4, X0, X0
-	VMOVHLPS     X0, X0, X4
-	VADDPS       X4, X0, X0
-	VMOVSHDUP    X0, X4
-	VADDSS       X4, X0, X0
-	VADDSS       X0, X15, X15
+	VEXTRACTF128 $0x01, Y0, X15
+	VADDPS       X15, X0, X0
+	VMOVHLPS     X0, X0, X15
+	VADDPS       X15, X0, X0
+	VMOVSHDUP    X0, X15
+	VADDSS       X15, X0, X0
+	VADDSS       (DI), X0, X0
+	VMOVSS       X0, (DI)
 	JMP          block
 
 done:
 	VZEROUPPER
-	MOVSS X15, ret+16(FP)
+	RET
+
+// func subtract(d *float32, x *float32, mean float32, n int)
+// Requires: AVX
+TEXT ·subtract(SB), NOSPLIT, $0-32
+	MOVQ         d+0(FP), DI
+	MOVQ         x+8(FP), SI
+	VBROADCASTSS mean+16(FP), Y1
+	MOVQ         n+24(FP), CX
+	TESTQ        CX, CX
+	JZ           subtract_next_end
+
+subtract_next:
+	VMOVUPS (SI), Y0
+	VSUBPS  Y1, Y0, Y0
+	VMOVUPS Y0, (DI)
+	ADDQ    $0x00000020, SI
+	ADDQ    $0x00000020, DI
+	DECQ    CX
+	JNZ     subtract_next
+
+subtract_next_end:
+	VZEROUPPER
+	RET
+
+// func scaleRMS(y *float32, x *float32, w *float32, r float32, n int) uint32
+// Requires: AVX, AVX2
+TEXT ·scaleRMS(SB), NOSPLIT, $0-44
+	MOVQ         y+0(FP), DI
+	MOVQ         x+8(FP), SI
+	MOVQ         w+16(FP), DX
+	VBROADCASTSS r+24(FP), Y1
+	MOVQ         n+32(FP), CX
+	VPXOR        Y3, Y3, Y3
+	VPCMPEQD     Y2, Y2, Y2
+	VPSRLD       $0x01, Y2, Y2
+	TESTQ        CX, CX
+	JZ           scaleRMS_next_end
+
+scaleRMS_next:
+	VMOVUPS (SI), Y0
+	VMULPS  (DX), Y0, Y0
+	VMULPS  Y1, Y0, Y0
+	VMOVUPS Y0, (DI)
+	VPAND   Y2, Y0, Y0
+	VPMAXUD Y0, Y3, Y3
+	ADDQ    $0x00000020, SI
+	ADDQ    $0x00000020, DX
+	ADDQ    $0x00000020, DI
+	DECQ    CX
+	JNZ     scaleRMS_next
+
+scaleRMS_next_end:
+	VEXTRACTI128 $0x01, Y3, X1
+	VPMAXUD      X1, X3, X3
+	VPSHUFD      $0x4e, X3, X1
+	VPMAXUD      X1, X3, X3
+	VPSHUFD      $0xb1, X3, X1
+	VPMAXUD      X1, X3, X3
+	VMOVD        X3, AX
+	VZEROUPPER
+	MOVL         AX, ret+40(FP)
+	RET
+
+// func scaleLayer(y *float32, x *float32, w *float32, r float32, n int) uint32
+// Requires: AVX, AVX2
+TEXT ·scaleLayer(SB), NOSPLIT, $0-44
+	MOVQ         y+0(FP), DI
+	MOVQ         x+8(FP), SI
+	MOVQ         w+16(FP), DX
+	VBROADCASTSS r+24(FP), Y1
+	MOVQ         n+32(FP), CX
+	VPXOR        Y3, Y3, Y3
+	VPCMPEQD     Y2, Y2, Y2
+	VPSRLD       $0x01, Y2, Y2
+	TESTQ        CX, CX
+	JZ           scaleLayer_next_end
+
+scaleLayer_next:
+	VMULPS  (SI), Y1, Y0
+	VMULPS  (DX), Y0, Y0
+	VMOVUPS Y0, (DI)
+	VPAND   Y2, Y0, Y0
+	VPMAXUD Y0, Y3, Y3
+	ADDQ    $0x00000020, SI
+	ADDQ    $0x00000020, DX
+	ADDQ    $0x00000020, DI
+	DECQ    CX
+	JNZ     scaleLayer_next
+
+scaleLayer_next_end:
+	VEXTRACTI128 $0x01, Y3, X1
+	VPMAXUD      X1, X3, X3
+	VPSHUFD      $0x4e, X3, X1
+	VPMAXUD      X1, X3, X3
+	VPSHUFD      $0xb1, X3, X1
+	VPMAXUD      X1, X3, X3
+	VMOVD        X3, AX
+	VZEROUPPER
+	MOVL         AX, ret+40(FP)
+	RET
+
+// func scaleLayerBias(y *float32, x *float32, w *float32, b *float32, r float32, n int) uint32
+// Requires: AVX, AVX2
+TEXT ·scaleLayerBias(SB), NOSPLIT, $0-52
+	MOVQ         y+0(FP), DI
+	MOVQ         x+8(FP), SI
+	MOVQ         w+16(FP), DX
+	MOVQ         b+24(FP), R9
+	VBROADCASTSS r+32(FP), Y1
+	MOVQ         n+40(FP), CX
+	VPXOR        Y3, Y3, Y3
+	VPCMPEQD     Y2, Y2, Y2
+	VPSRLD       $0x01, Y2, Y2
+	TESTQ        CX, CX
+	JZ           scaleLayerBias_next_end
+
+scaleLayerBias_next:
+	VMULPS  (SI), Y1, Y0
+	VMULPS  (DX), Y0, Y0
+	VADDPS  (R9), Y0, Y0
+	VMOVUPS Y0, (DI)
+	VPAND   Y2, Y0, Y0
+	VPMAXUD Y0, Y3, Y3
+	ADDQ    $0x00000020, SI
+	ADDQ    $0x00000020, DX
+	ADDQ    $0x00000020, DI
+	ADDQ    $0x00000020, R9
+	DECQ    CX
+	JNZ     scaleLayerBias_next
+
+scaleLayerBias_next_end:
+	VEXTRACTI128 $0x01, Y3, X1
+	VPMAXUD      X1, X3, X3
+	VPSHUFD      $0x4e, X3, X1
+	VPMAXUD      X1, X3, X3
+	VPSHUFD      $0xb1, X3, X1
+	VPMAXUD      X1, X3, X3
+	VMOVD        X3, AX
+	VZEROUPPER
+	MOVL         AX, ret+48(FP)
+	RET
+
+// func absMax(x *float32, n int) uint32
+// Requires: AVX, AVX2
+TEXT ·absMax(SB), NOSPLIT, $0-20
+	MOVQ     x+0(FP), SI
+	MOVQ     n+8(FP), CX
+	VPXOR    Y3, Y3, Y3
+	VPCMPEQD Y2, Y2, Y2
+	VPSRLD   $0x01, Y2, Y2
+	TESTQ    CX, CX
+	JZ       max_next_end
+
+max_next:
+	VPAND   (SI), Y2, Y1
+	VPMAXUD Y1, Y3, Y3
+	ADDQ    $0x00000020, SI
+	DECQ    CX
+	JNZ     max_next
+
+max_next_end:
+	VEXTRACTI128 $0x01, Y3, X1
+	VPMAXUD      X1, X3, X3
+	VPSHUFD      $0x4e, X3, X1
+	VPMAXUD      X1, X3, X3
+	VPSHUFD      $0xb1, X3, X1
+	VPMAXUD      X1, X3, X3
+	VMOVD        X3, AX
+	VZEROUPPER
+	MOVL         AX, ret+16(FP)
+	RET
+
+DATA packOrder<>+0(SB)/4, $0x00000000
+DATA packOrder<>+4(SB)/4, $0x00000004
+DATA packOrder<>+8(SB)/4, $0x00000001
+DATA packOrder<>+12(SB)/4, $0x00000005
+DATA packOrder<>+16(SB)/4, $0x00000002
+DATA packOrder<>+20(SB)/4, $0x00000006
+DATA packOrder<>+24(SB)/4, $0x00000003
+DATA packOrder<>+28(SB)/4, $0x00000007
+GLOBL packOrder<>(SB), RODATA|NOPTR, $32
+
+// func roundInt8(q *int8, x *float32, k float32, n int)
+// Requires: AVX, AVX2
+TEXT ·roundInt8(SB), NOSPLIT, $0-32
+	MOVQ         q+0(FP), DI
+	MOVQ         x+8(FP), SI
+	VBROADCASTSS k+16(FP), Y8
+	MOVQ         n+24(FP), CX
+	VMOVDQU      packOrder<>+0(SB), Y9
+	TESTQ        CX, CX
+	JZ           round_next_end
+
+round_next:
+	VMULPS    (SI), Y8, Y0
+	VCVTPS2DQ Y0, Y0
+	VMULPS    32(SI), Y8, Y1
+	VCVTPS2DQ Y1, Y1
+	VMULPS    64(SI), Y8, Y2
+	VCVTPS2DQ Y2, Y2
+	VMULPS    96(SI), Y8, Y3
+	VCVTPS2DQ Y3, Y3
+	VPACKSSDW Y1, Y0, Y0
+	VPACKSSDW Y3, Y2, Y2
+	VPACKSSWB Y2, Y0, Y0
+	VPERMD    Y0, Y9, Y0
+	VMOVDQU   Y0, (DI)
+	ADDQ      $0x00000080, SI
+	ADDQ      $0x00000020, DI
+	DECQ      CX
+	JNZ       round_next
+
+round_next_end:
+	VZEROUPPER
+	RET
+
+DATA signBit<>+0(SB)/4, $0x80000000
+DATA signBit<>+4(SB)/4, $0x80000000
+DATA signBit<>+8(SB)/4, $0x80000000
+DATA signBit<>+12(SB)/4, $0x80000000
+DATA signBit<>+16(SB)/4, $0x80000000
+DATA signBit<>+20(SB)/4, $0x80000000
+DATA signBit<>+24(SB)/4, $0x80000000
+DATA signBit<>+28(SB)/4, $0x80000000
+GLOBL signBit<>(SB), RODATA|NOPTR, $32
+
+DATA expLeast<>+0(SB)/4, $(-87.33654)
+DATA expLeast<>+4(SB)/4, $(-87.33654)
+DATA expLeast<>+8(SB)/4, $(-87.33654)
+DATA expLeast<>+12(SB)/4, $(-87.33654)
+DATA expLeast<>+16(SB)/4, $(-87.33654)
+DATA expLeast<>+20(SB)/4, $(-87.33654)
+DATA expLeast<>+24(SB)/4, $(-87.33654)
+DATA expLeast<>+28(SB)/4, $(-87.33654)
+GLOBL expLeast<>(SB), RODATA|NOPTR, $32
+
+DATA expGreatest<>+0(SB)/4, $(88.72283)
+DATA expGreatest<>+4(SB)/4, $(88.72283)
+DATA expGreatest<>+8(SB)/4, $(88.72283)
+DATA expGreatest<>+12(SB)/4, $(88.72283)
+DATA expGreatest<>+16(SB)/4, $(88.72283)
+DATA expGreatest<>+20(SB)/4, $(88.72283)
+DATA expGreatest<>+24(SB)/4, $(88.72283)
+DATA expGreatest<>+28(SB)/4, $(88.72283)
+GLOBL expGreatest<>(SB), RODATA|NOPTR, $32
+
+DATA infinity<>+0(SB)/4, $0x7f800000
+DATA infinity<>+4(SB)/4, $0x7f800000
+DATA infinity<>+8(SB)/4, $0x7f800000
+DATA infinity<>+12(SB)/4, $0x7f800000
+DATA infinity<>+16(SB)/4, $0x7f800000
+DATA infinity<>+20(SB)/4, $0x7f800000
+DATA infinity<>+24(SB)/4, $0x7f800000
+DATA infinity<>+28(SB)/4, $0x7f800000
+GLOBL infinity<>(SB), RODATA|NOPTR, $32
+
+DATA expLog2e<>+0(SB)/4, $(1.442695)
+DATA expLog2e<>+4(SB)/4, $(1.442695)
+DATA expLog2e<>+8(SB)/4, $(1.442695)
+DATA expLog2e<>+12(SB)/4, $(1.442695)
+DATA expLog2e<>+16(SB)/4, $(1.442695)
+DATA expLog2e<>+20(SB)/4, $(1.442695)
+DATA expLog2e<>+24(SB)/4, $(1.442695)
+DATA expLog2e<>+28(SB)/4, $(1.442695)
+GLOBL expLog2e<>(SB), RODATA|NOPTR, $32
+
+DATA expLn2Hi<>+0(SB)/4, $(0.6931472)
+DATA expLn2Hi<>+4(SB)/4, $(0.6931472)
+DATA expLn2Hi<>+8(SB)/4, $(0.6931472)
+DATA expLn2Hi<>+12(SB)/4, $(0.6931472)
+DATA expLn2Hi<>+16(SB)/4, $(0.6931472)
+DATA expLn2Hi<>+20(SB)/4, $(0.6931472)
+DATA expLn2Hi<>+24(SB)/4, $(0.6931472)
+DATA expLn2Hi<>+28(SB)/4, $(0.6931472)
+GLOBL expLn2Hi<>(SB), RODATA|NOPTR, $32
+
+DATA expLn2Lo<>+0(SB)/4, $(-0.0000000019046542)
+DATA expLn2Lo<>+4(SB)/4, $(-0.0000000019046542)
+DATA expLn2Lo<>+8(SB)/4, $(-0.0000000019046542)
+DATA expLn2Lo<>+12(SB)/4, $(-0.0000000019046542)
+DATA expLn2Lo<>+16(SB)/4, $(-0.0000000019046542)
+DATA expLn2Lo<>+20(SB)/4, $(-0.0000000019046542)
+DATA expLn2Lo<>+24(SB)/4, $(-0.0000000019046542)
+DATA expLn2Lo<>+28(SB)/4, $(-0.0000000019046542)
+GLOBL expLn2Lo<>(SB), RODATA|NOPTR, $32
+
+DATA f1<>+0(SB)/4, $(1.0)
+DATA f1<>+4(SB)/4, $(1.0)
+DATA f1<>+8(SB)/4, $(1.0)
+DATA f1<>+12(SB)/4, $(1.0)
+DATA f1<>+16(SB)/4, $(1.0)
+DATA f1<>+20(SB)/4, $(1.0)
+DATA f1<>+24(SB)/4, $(1.0)
+DATA f1<>+28(SB)/4, $(1.0)
+GLOBL f1<>(SB), RODATA|NOPTR, $32
+
+DATA expC6<>+0(SB)/4, $(0.0013820998)
+DATA expC6<>+4(SB)/4, $(0.0013820998)
+DATA expC6<>+8(SB)/4, $(0.0013820998)
+DATA expC6<>+12(SB)/4, $(0.0013820998)
+DATA expC6<>+16(SB)/4, $(0.0013820998)
+DATA expC6<>+20(SB)/4, $(0.0013820998)
+DATA expC6<>+24(SB)/4, $(0.0013820998)
+DATA expC6<>+28(SB)/4, $(0.0013820998)
+GLOBL expC6<>(SB), RODATA|NOPTR, $32
+
+DATA expC5<>+0(SB)/4, $(0.008368671)
+DATA expC5<>+4(SB)/4, $(0.008368671)
+DATA expC5<>+8(SB)/4, $(0.008368671)
+DATA expC5<>+12(SB)/4, $(0.008368671)
+DATA expC5<>+16(SB)/4, $(0.008368671)
+DATA expC5<>+20(SB)/4, $(0.008368671)
+DATA expC5<>+24(SB)/4, $(0.008368671)
+DATA expC5<>+28(SB)/4, $(0.008368671)
+GLOBL expC5<>(SB), RODATA|NOPTR, $32
+
+DATA expC4<>+0(SB)/4, $(0.041668262)
+DATA expC4<>+4(SB)/4, $(0.041668262)
+DATA expC4<>+8(SB)/4, $(0.041668262)
+DATA expC4<>+12(SB)/4, $(0.041668262)
+DATA expC4<>+16(SB)/4, $(0.041668262)
+DATA expC4<>+20(SB)/4, $(0.041668262)
+DATA expC4<>+24(SB)/4, $(0.041668262)
+DATA expC4<>+28(SB)/4, $(0.041668262)
+GLOBL expC4<>(SB), RODATA|NOPTR, $32
+
+DATA expC3<>+0(SB)/4, $(0.16666521)
+DATA expC3<>+4(SB)/4, $(0.16666521)
+DATA expC3<>+8(SB)/4, $(0.16666521)
+DATA expC3<>+12(SB)/4, $(0.16666521)
+DATA expC3<>+16(SB)/4, $(0.16666521)
+DATA expC3<>+20(SB)/4, $(0.16666521)
+DATA expC3<>+24(SB)/4, $(0.16666521)
+DATA expC3<>+28(SB)/4, $(0.16666521)
+GLOBL expC3<>(SB), RODATA|NOPTR, $32
+
+DATA expC2<>+0(SB)/4, $(0.49999994)
+DATA expC2<>+4(SB)/4, $(0.49999994)
+DATA expC2<>+8(SB)/4, $(0.49999994)
+DATA expC2<>+12(SB)/4, $(0.49999994)
+DATA expC2<>+16(SB)/4, $(0.49999994)
+DATA expC2<>+20(SB)/4, $(0.49999994)
+DATA expC2<>+24(SB)/4, $(0.49999994)
+DATA expC2<>+28(SB)/4, $(0.49999994)
+GLOBL expC2<>(SB), RODATA|NOPTR, $32
+
+// func gateSiLU(h *float32, gate *float32, u *float32, n int)
+// Requires: AVX, AVX2, FMA3
+TEXT ·gateSiLU(SB), NOSPLIT, $0-32
+	MOVQ  h+0(FP), DI
+	MOVQ  gate+8(FP), SI
+	MOVQ  u+16(FP), DX
+	MOVQ  n+24(FP), CX
+	TESTQ CX, CX
+	JZ    gateSiLU_next_end
+
+gateSiLU_next:
+	VMOVUPS      (SI), Y1
+	VXORPS       signBit<>+0(SB), Y1, Y2
+	VCMPPS       $0x05, expLeast<>+0(SB), Y2, Y6
+	VCMPPS       $0x1e, expGreatest<>+0(SB), Y2, Y7
+	VMULPS       expLog2e<>+0(SB), Y2, Y3
+	VROUNDPS     $0x08, Y3, Y3
+	VMOVAPS      Y2, Y4
+	VFNMADD231PS expLn2Hi<>+0(SB), Y3, Y4
+	VFNMADD231PS expLn2Lo<>+0(SB), Y3, Y4
+	VMOVUPS      expC6<>+0(SB), Y5
+	VFMADD213PS  expC5<>+0(SB), Y4, Y5
+	VFMADD213PS  expC4<>+0(SB), Y4, Y5
+	VFMADD213PS  expC3<>+0(SB), Y4, Y5
+	VFMADD213PS  expC2<>+0(SB), Y4, Y5
+	VFMADD213PS  f1<>+0(SB), Y4, Y5
+	VFMADD213PS  f1<>+0(SB), Y4, Y5
+	VCVTPS2DQ    Y3, Y3
+	VPSLLD       $0x17, Y3, Y3
+	VPADDD       Y3, Y5, Y5
+	VANDPS       Y6, Y5, Y5
+	VBLENDVPS    Y7, infinity<>+0(SB), Y5, Y5
+	VADDPS       f1<>+0(SB), Y5, Y5
+	VDIVPS       Y5, Y1, Y0
+	VMULPS       (DX), Y0, Y0
+	VMOVUPS      Y0, (DI)
+	ADDQ         $0x00000020, DI
+	ADDQ         $0x00000020, SI
+	ADDQ         $0x00000020, DX
+	DECQ         CX
+	JNZ          gateSiLU_next
+
+gateSiLU_next_end:
+	VZEROUPPER
+	RET
+
+// func gateReLU2(h *float32, gate *float32, u *float32, n int)
+// Requires: AVX, AVX2
+TEXT ·gateReLU2(SB), NOSPLIT, $0-32
+	MOVQ  h+0(FP), DI
+	MOVQ  gate+8(FP), SI
+	MOVQ  u+16(FP), DX
+	MOVQ  n+24(FP), CX
+	TESTQ CX, CX
+	JZ    gateReLU2_next_end
+
+gateReLU2_next:
+	VPXOR   Y2, Y2, Y2
+	VMOVUPS (SI), Y0
+	VCMPPS  $0x06, Y2, Y0, Y1
+	VANDPS  Y1, Y0, Y0
+	VMULPS  Y0, Y0, Y0
+	VMULPS  (DX), Y0, Y0
+	VMOVUPS Y0, (DI)
+	ADDQ    $0x00000020, DI
+	ADDQ    $0x00000020, SI
+	ADDQ    $0x00000020, DX
+	DECQ    CX
+	JNZ     gateReLU2_next
+
+gateReLU2_next_end:
+	VZEROUPPER
+	RET
+
+// func addTo(x *float32, y *float32, n int)
+// Requires: AVX
+TEXT ·addTo(SB), NOSPLIT, $0-24
+	MOVQ  x+0(FP), DI
+	MOVQ  y+8(FP), SI
+	MOVQ  n+16(FP), CX
+	TESTQ CX, CX
+	JZ    add_next_end
+
+add_next:
+	VMOVUPS (DI), Y0
+	VADDPS  (SI), Y0, Y0
+	VMOVUPS Y0, (DI)
+	ADDQ    $0x00000020, DI
+	ADDQ    $0x00000020, SI
+	DECQ    CX
+	JNZ     add_next
+
+add_next_end:
+	VZEROUPPER
+	RET
+
+// func rotate(a *float32, b *float32, cos *float32, sin *float32, n int)
+// Requires: AVX
+TEXT ·rotate(SB), NOSPLIT, $0-40
+	MOVQ  a+0(FP), DI
+	MOVQ  b+8(FP), SI
+	MOVQ  cos+16(FP), DX
+	MOVQ  sin+24(FP), BX
+	MOVQ  n+32(FP), CX
+	TESTQ CX, CX
+	JZ    rotate_next_end
+
+rotate_next:
+	VMOVUPS (DI), Y0
+	VMOVUPS (SI), Y1
+	VMOVUPS (DX), Y2
+	VMOVUPS (BX), Y3
+	VMULPS  Y2, Y0, Y4
+	VMULPS  Y3, Y1, Y5
+	VSUBPS  Y5, Y4, Y4
+	VMULPS  Y2, Y1, Y1
+	VMULPS  Y3, Y0, Y0
+	VADDPS  Y0, Y1, Y1
+	VMOVUPS Y4, (DI)
+	VMOVUPS Y1, (SI)
+	ADDQ    $0x00000020, DI
+	ADDQ    $0x00000020, SI
+	ADDQ    $0x00000020, DX
+	ADDQ    $0x00000020, BX
+	DECQ    CX
+	JNZ     rotate_next
+
+rotate_next_end:
+	VZEROUPPER
+	RET
+
+// func widenF32(dst *float32, w *byte, n int)
+// Requires: AVX
+TEXT ·widenF32(SB), NOSPLIT, $0-24
+	MOVQ  dst+0(FP), DI
+	MOVQ  w+8(FP), SI
+	MOVQ  n+16(FP), CX
+	TESTQ CX, CX
+	JZ    widenF32_next_end
+
+widenF32_next:
+	VMOVUPS (SI), Y0
+	VMOVUPS Y0, (DI)
+	ADDQ    $0x00000020, DI
+	ADDQ    $0x00000020, SI
+	DECQ    CX
+	JNZ     widenF32_next
+
+widenF32_next_end:
+	VZEROUPPER
+	RET
+
+// func widenBF16(dst *float32, w *byte, n int)
+// Requires: AVX, AVX2
+TEXT ·widenBF16(SB), NOSPLIT, $0-24
+	MOVQ  dst+0(FP), DI
+	MOVQ  w+8(FP), SI
+	MOVQ  n+16(FP), CX
+	TESTQ CX, CX
+	JZ    widenBF16_next_end
+
+widenBF16_next:
+	VPMOVZXWD (SI), Y0
+	VPSLLD    $0x10, Y0, Y0
+	VMOVUPS   Y0, (DI)
+	ADDQ      $0x00000020, DI
+	ADDQ      $0x00000010, SI
+	DECQ      CX
+	JNZ       widenBF16_next
+
+widenBF16_next_end:
+	VZEROUPPER
+	RET
+
+// func widenF16(dst *float32, w *byte, n int)
+// Requires: AVX, F16C
+TEXT ·widenF16(SB), NOSPLIT, $0-24
+	MOVQ  dst+0(FP), DI
+	MOVQ  w+8(FP), SI
+	MOVQ  n+16(FP), CX
+	TESTQ CX, CX
+	JZ    widenF16_next_end
+
+widenF16_next:
+	VCVTPH2PS (SI), Y0
+	VMOVUPS   Y0, (DI)
+	ADDQ      $0x00000020, DI
+	ADDQ      $0x00000010, SI
+	DECQ      CX
+	JNZ       widenF16_next
+
+widenF16_next_end:
+	VZEROUPPER
+	RET
+
+// func widenI8(dst *float32, w *byte, n int)
+// Requires: AVX, AVX2
+TEXT ·widenI8(SB), NOSPLIT, $0-24
+	MOVQ  dst+0(FP), DI
+	MOVQ  w+8(FP), SI
+	MOVQ  n+16(FP), CX
+	TESTQ CX, CX
+	JZ    widenI8_next_end
+
+widenI8_next:
+	VPMOVSXBD (SI), Y0
+	VCVTDQ2PS Y0, Y0
+	VMOVUPS   Y0, (DI)
+	ADDQ      $0x00000020, DI
+	ADDQ      $0x00000008, SI
+	DECQ      CX
+	JNZ       widenI8_next
+
+widenI8_next_end:
+	VZEROUPPER
 	RET
 
 // func scores(s *float32, q *float32, k *float32, dim int)
@@ -781,10 +5585,10 @@ TEXT ·scores(SB), NOSPLIT, $0-32
 	VPXOR Y5, Y5, Y5
 	VPXOR Y6, Y6, Y6
 	VPXOR Y7, Y7, Y7
+	TESTQ CX, CX
+	JZ    scores_dim_end
 
 scores_dim:
-	CMPQ         CX, $0x00
-	JE           scores_dim_end
 	VBROADCASTSS (SI), Y8
 	VFMADD231PS  (DX), Y8, Y0
 	VFMADD231PS  32(DX), Y8, Y1
@@ -797,7 +5601,7 @@ scores_dim:
 	ADDQ         $0x00000004, SI
 	ADDQ         $0x00000100, DX
 	DECQ         CX
-	JMP          scores_dim
+	JNZ          scores_dim
 
 scores_dim_end:
 	VMOVUPS Y0, (DI)
@@ -1126,10 +5930,10 @@ wide:
 	MOVQ  SI, R10
 	MOVQ  DX, R11
 	MOVQ  CX, R8
+	TESTQ R8, R8
+	JZ    wide_position_end
 
 wide_position:
-	CMPQ         R8, $0x00
-	JE           wide_position_end
 	VBROADCASTSS (R10), Y8
 	VFMADD231PS  (R11), Y8, Y0
 	VFMADD231PS  32(R11), Y8, Y1
@@ -1142,7 +5946,7 @@ wide_position:
 	ADDQ         $0x00000004, R10
 	ADDQ         BX, R11
 	DECQ         R8
-	JMP          wide_position
+	JNZ          wide_position
 
 wide_position_end:
 	VMOVUPS Y0, (DI)
@@ -1166,16 +5970,16 @@ narrow:
 	MOVQ  SI, R10
 	MOVQ  DX, R11
 	MOVQ  CX, R8
+	TESTQ R8, R8
+	JZ    narrow_position_end
 
 narrow_position:
-	CMPQ         R8, $0x00
-	JE           narrow_position_end
 	VBROADCASTSS (R10), Y8
 	VFMADD231PS  (R11), Y8, Y0
 	ADDQ         $0x00000004, R10
 	ADDQ         BX, R11
 	DECQ         R8
-	JMP          narrow_position
+	JNZ          narrow_position
 
 narrow_position_end:
 	VMOVUPS Y0, (DI)
@@ -1196,232 +6000,40 @@ TEXT ·merge(SB), NOSPLIT, $0-32
 	VBROADCASTSS a+16(FP), Y1
 	VBROADCASTSS b+20(FP), Y2
 	MOVQ         n+24(FP), CX
+	TESTQ        CX, CX
+	JZ           merge_next_end
 
 merge_next:
-	CMPQ        CX, $0x00
-	JE          merge_next_end
 	VMULPS      (DI), Y1, Y0
 	VFMADD231PS (SI), Y2, Y0
 	VMOVUPS     Y0, (DI)
 	ADDQ        $0x00000020, DI
 	ADDQ        $0x00000020, SI
 	DECQ        CX
-	JMP         merge_next
+	JNZ         merge_next
 
 merge_next_end:
 	VZEROUPPER
 	RET
 
-// func scaleNorm(y *float32, x *float32, w *float32, r float32, n int)
-// Requires: AVX
-TEXT ·scaleNorm(SB), NOSPLIT, $0-40
-	MOVQ         y+0(FP), DI
-	MOVQ         x+8(FP), SI
-	MOVQ         w+16(FP), DX
-	VBROADCASTSS r+24(FP), Y1
-	MOVQ         n+32(FP), CX
-
-norm_next:
-	CMPQ    CX, $0x00
-	JE      norm_next_end
-	VMOVUPS (SI), Y0
-	VMULPS  (DX), Y0, Y0
-	VMULPS  Y1, Y0, Y0
-	VMOVUPS Y0, (DI)
-	ADDQ    $0x00000020, SI
-	ADDQ    $0x00000020, DX
-	ADDQ    $0x00000020, DI
-	DECQ    CX
-	JMP     norm_next
-
-norm_next_end:
-	VZEROUPPER
-	RET
-
-// func absMax(x *float32, n int) uint32
-// Requires: AVX, AVX2
-TEXT ·absMax(SB), NOSPLIT, $0-20
-	MOVQ     x+0(FP), SI
-	MOVQ     n+8(FP), CX
-	VPXOR    Y0, Y0, Y0
-	VPCMPEQD Y2, Y2, Y2
-	VPSRLD   $0x01, Y2, Y2
-
-max_next:
-	CMPQ    CX, $0x00
-	JE      max_next_end
-	VPAND   (SI), Y2, Y1
-	VPMAXUD Y1, Y0, Y0
-	ADDQ    $0x00000020, SI
-	DECQ    CX
-	JMP     max_next
-
-max_next_end:
-	VEXTRACTI128 $0x01, Y0, X1
-	VPMAXUD      X1, X0, X0
-	VPSHUFD      $0x4e, X0, X1
-	VPMAXUD      X1, X0, X0
-	VPSHUFD      $0xb1, X0, X1
-	VPMAXUD      X1, X0, X0
-	VMOVD        X0, AX
-	VZEROUPPER
-	MOVL         AX, ret+16(FP)
-	RET
-
-DATA packOrder<>+0(SB)/4, $0x00000000
-DATA packOrder<>+4(SB)/4, $0x00000004
-DATA packOrder<>+8(SB)/4, $0x00000001
-DATA packOrder<>+12(SB)/4, $0x00000005
-DATA packOrder<>+16(SB)/4, $0x00000002
-DATA packOrder<>+20(SB)/4, $0x00000006
-DATA packOrder<>+24(SB)/4, $0x00000003
-DATA packOrder<>+28(SB)/4, $0x00000007
-GLOBL packOrder<>(SB), RODATA|NOPTR, $32
-
-// func roundInt8(q *int8, x *float32, k float32, n int)
-// Requires: AVX, AVX2
-TEXT ·roundInt8(SB), NOSPLIT, $0-32
-	MOVQ         q+0(FP), DI
-	MOVQ         x+8(FP), SI
-	VBROADCASTSS k+16(FP), Y8
-	MOVQ         n+24(FP), CX
-	VMOVDQU      packOrder<>+0(SB), Y9
-
-round_next:
-	CMPQ      CX, $0x00
-	JE        round_next_end
-	VMULPS    (SI), Y8, Y0
-	VCVTPS2DQ Y0, Y0
-	VMULPS    32(SI), Y8, Y1
-	VCVTPS2DQ Y1, Y1
-	VMULPS    64(SI), Y8, Y2
-	VCVTPS2DQ Y2, Y2
-	VMULPS    96(SI), Y8, Y3
-	VCVTPS2DQ Y3, Y3
-	VPACKSSDW Y1, Y0, Y0
-	VPACKSSDW Y3, Y2, Y2
-	VPACKSSWB Y2, Y0, Y0
-	VPERMD    Y0, Y9, Y0
-	VMOVDQU   Y0, (DI)
-	ADDQ      $0x00000080, SI
-	ADDQ      $0x00000020, DI
-	DECQ      CX
-	JMP       round_next
-
-round_next_end:
-	VZEROUPPER
-	RET
-
-// func ternaryGEMV512(sums *[4]int32, tiles *byte, n int, q *int8)
+// func ternaryGEMV512(sums *int32, tiles *byte, n int, tileRows int, rowBytes int, q *int8)
 // Requires: AVX, AVX2, AVX512BW, AVX512F, AVX512VNNI
-TEXT ·ternaryGEMV512(SB), NOSPLIT, $0-32
+TEXT ·ternaryGEMV512(SB), NOSPLIT, $0-48
 	MOVQ         sums+0(FP), DI
 	MOVQ         tiles+8(FP), SI
-	MOVQ         n+16(FP), CX
-	MOVQ         q+24(FP), DX
+	MOVQ         tileRows+24(FP), R9
+	MOVQ         rowBytes+32(FP), BX
 	MOVL         $0x03030303, AX
-	VPBROADCASTD AX, Z12
+	VPBROADCASTD AX, Z18
 	MOVL         $0xaaaaaaaa, AX
-	VPBROADCASTD AX, Z13
-	VPXORD       Z0, Z0, Z0
-	VPXORD       Z1, Z1, Z1
-	VPXORD       Z2, Z2, Z2
-	VPXORD       Z3, Z3, Z3
-	VPXORD       Z4, Z4, Z4
-	VPXORD       Z5, Z5, Z5
-	VPXORD       Z6, Z6, Z6
-	VPXORD       Z7, Z7, Z7
+	VPBROADCASTD AX, Z19
+	TESTQ        R9, R9
+	JZ           gemv512_row_end
 
-tile512:
-	CMPQ            CX, $0x00
-	JE              tile512_end
-	VBROADCASTI64X4 (DX), Z8
-	VBROADCASTI64X4 32(DX), Z9
-	VBROADCASTI64X4 64(DX), Z10
-	VBROADCASTI64X4 96(DX), Z11
-	VPXORD          (SI), Z13, Z15
-	VPANDD          Z12, Z15, Z14
-	VPDPBUSD        Z8, Z14, Z0
-	VPSRLW          $0x02, Z15, Z14
-	VPANDD          Z12, Z14, Z14
-	VPDPBUSD        Z9, Z14, Z1
-	VPSRLW          $0x04, Z15, Z14
-	VPANDD          Z12, Z14, Z14
-	VPDPBUSD        Z10, Z14, Z2
-	VPSRLW          $0x06, Z15, Z14
-	VPANDD          Z12, Z14, Z14
-	VPDPBUSD        Z11, Z14, Z3
-	VPXORD          64(SI), Z13, Z15
-	VPANDD          Z12, Z15, Z14
-	VPDPBUSD        Z8, Z14, Z4
-	VPSRLW          $0x02, Z15, Z14
-	VPANDD          Z12, Z14, Z14
-	VPDPBUSD        Z9, Z14, Z5
-	VPSRLW          $0x04, Z15, Z14
-	VPANDD          Z12, Z14, Z14
-	VPDPBUSD        Z10, Z14, Z6
-	VPSRLW          $0x06, Z15, Z14
-	VPANDD          Z12, Z14, Z14
-	VPDPBUSD        Z11, Z14, Z7
-	ADDQ            $0x00000080, SI
-	ADDQ            $0x00000080, DX
-	DECQ            CX
-	JMP             tile512
-
-tile512_end:
-	VPADDD        Z1, Z0, Z0
-	VPADDD        Z3, Z2, Z2
-	VPADDD        Z2, Z0, Z0
-	VEXTRACTI64X4 $0x01, Z0, Y14
-	VEXTRACTI128  $0x01, Y0, X15
-	VPADDD        X15, X0, X0
-	VPSHUFD       $0x4e, X0, X15
-	VPADDD        X15, X0, X0
-	VPSHUFD       $0xb1, X0, X15
-	VPADDD        X15, X0, X0
-	VEXTRACTI128  $0x01, Y14, X15
-	VPADDD        X15, X14, X14
-	VPSHUFD       $0x4e, X14, X15
-	VPADDD        X15, X14, X14
-	VPSHUFD       $0xb1, X14, X15
-	VPADDD        X15, X14, X14
-	VMOVD         X0, (DI)
-	VMOVD         X14, 4(DI)
-	VPADDD        Z5, Z4, Z4
-	VPADDD        Z7, Z6, Z6
-	VPADDD        Z6, Z4, Z4
-	VEXTRACTI64X4 $0x01, Z4, Y14
-	VEXTRACTI128  $0x01, Y4, X15
-	VPADDD        X15, X4, X4
-	VPSHUFD       $0x4e, X4, X15
-	VPADDD        X15, X4, X4
-	VPSHUFD       $0xb1, X4, X15
-	VPADDD        X15, X4, X4
-	VEXTRACTI128  $0x01, Y14, X15
-	VPADDD        X15, X14, X14
-	VPSHUFD       $0x4e, X14, X15
-	VPADDD        X15, X14, X14
-	VPSHUFD       $0xb1, X14, X15
-	VPADDD        X15, X14, X14
-	VMOVD         X4, 8(DI)
-	VMOVD         X14, 12(DI)
-	VZEROUPPER
-	RET
-
-// func ternaryGEMM512(sums *[16]int32, panel *byte, q *int8, stride int, n int)
-// Requires: AVX, AVX2, AVX512F, AVX512VL, AVX512VNNI
-TEXT ·ternaryGEMM512(SB), NOSPLIT, $0-40
-	MOVQ   sums+0(FP), DI
-	MOVQ   panel+8(FP), SI
-	MOVQ   q+16(FP), DX
-	MOVQ   stride+24(FP), BX
-	MOVQ   n+32(FP), CX
-	LEAQ   (SI)(BX*1), R10
-	LEAQ   (DX)(BX*1), R13
-	LEAQ   (R10)(BX*1), R11
-	LEAQ   (R13)(BX*1), R14
-	LEAQ   (R11)(BX*1), R12
-	LEAQ   (R14)(BX*1), R15
+gemv512_row:
+	MOVQ   SI, R10
+	MOVQ   q+40(FP), R11
+	MOVQ   n+16(FP), CX
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -1430,207 +6042,796 @@ TEXT ·ternaryGEMM512(SB), NOSPLIT, $0-40
 	VPXORD Z5, Z5, Z5
 	VPXORD Z6, Z6, Z6
 	VPXORD Z7, Z7, Z7
-	VPXORD Z8, Z8, Z8
-	VPXORD Z9, Z9, Z9
-	VPXORD Z10, Z10, Z10
-	VPXORD Z11, Z11, Z11
-	VPXORD Z12, Z12, Z12
-	VPXORD Z13, Z13, Z13
-	VPXORD Z14, Z14, Z14
-	VPXORD Z15, Z15, Z15
-	XORQ   AX, AX
+	TESTQ  CX, CX
+	JZ     tile512_end
 
-block512:
-	CMPQ      CX, $0x00
-	JE        block512_end
-	VMOVDQU32 (SI)(AX*1), Z16
-	VMOVDQU32 (DX)(AX*1), Z20
-	VMOVDQU32 (R10)(AX*1), Z17
-	VMOVDQU32 (R13)(AX*1), Z21
-	VMOVDQU32 (R11)(AX*1), Z18
-	VMOVDQU32 (R14)(AX*1), Z22
-	VMOVDQU32 (R12)(AX*1), Z19
-	VMOVDQU32 (R15)(AX*1), Z23
-	VPDPBUSD  Z20, Z16, Z0
-	VPDPBUSD  Z20, Z17, Z1
-	VPDPBUSD  Z20, Z18, Z2
-	VPDPBUSD  Z20, Z19, Z3
-	VPDPBUSD  Z21, Z16, Z4
-	VPDPBUSD  Z21, Z17, Z5
-	VPDPBUSD  Z21, Z18, Z6
-	VPDPBUSD  Z21, Z19, Z7
-	VPDPBUSD  Z22, Z16, Z8
-	VPDPBUSD  Z22, Z17, Z9
-	VPDPBUSD  Z22, Z18, Z10
-	VPDPBUSD  Z22, Z19, Z11
-	VPDPBUSD  Z23, Z16, Z12
-	VPDPBUSD  Z23, Z17, Z13
-	VPDPBUSD  Z23, Z18, Z14
-	VPDPBUSD  Z23, Z19, Z15
-	ADDQ      $0x00000040, AX
-	DECQ      CX
-	JMP       block512
+tile512:
+	VBROADCASTI64X4 (R11), Z8
+	VBROADCASTI64X4 32(R11), Z9
+	VBROADCASTI64X4 64(R11), Z10
+	VBROADCASTI64X4 96(R11), Z11
+	VPXORD          (R10), Z19, Z12
+	VPANDD          Z18, Z12, Z14
+	VPDPBUSD        Z8, Z14, Z0
+	VPSRLW          $0x02, Z12, Z15
+	VPANDD          Z18, Z15, Z15
+	VPDPBUSD        Z9, Z15, Z1
+	VPSRLW          $0x04, Z12, Z16
+	VPANDD          Z18, Z16, Z16
+	VPDPBUSD        Z10, Z16, Z2
+	VPSRLW          $0x06, Z12, Z17
+	VPANDD          Z18, Z17, Z17
+	VPDPBUSD        Z11, Z17, Z3
+	VPXORD          64(R10), Z19, Z13
+	VPANDD          Z18, Z13, Z14
+	VPDPBUSD        Z8, Z14, Z4
+	VPSRLW          $0x02, Z13, Z15
+	VPANDD          Z18, Z15, Z15
+	VPDPBUSD        Z9, Z15, Z5
+	VPSRLW          $0x04, Z13, Z16
+	VPANDD          Z18, Z16, Z16
+	VPDPBUSD        Z10, Z16, Z6
+	VPSRLW          $0x06, Z13, Z17
+	VPANDD          Z18, Z17, Z17
+	VPDPBUSD        Z11, Z17, Z7
+	ADDQ            $0x00000080, R10
+	ADDQ            $0x00000080, R11
+	DECQ            CX
+	JNZ             tile512
 
-block512_end:
-	VEXTRACTI64X4 $0x01, Z0, Y16
-	VMOVDQU64     Z0, Z17
-	VPADDD        Y16, Y17, Y17
-	VEXTRACTI32X4 $0x01, Y17, X16
-	VPADDD        X16, X17, X17
-	VPSHUFD       $0x4e, X17, X16
-	VPADDD        X16, X17, X17
-	VPSHUFD       $0xb1, X17, X16
-	VPADDD        X16, X17, X17
-	VMOVD         X17, (DI)
-	VEXTRACTI64X4 $0x01, Z1, Y16
-	VMOVDQU64     Z1, Z17
-	VPADDD        Y16, Y17, Y17
-	VEXTRACTI32X4 $0x01, Y17, X16
-	VPADDD        X16, X17, X17
-	VPSHUFD       $0x4e, X17, X16
-	VPADDD        X16, X17, X17
-	VPSHUFD       $0xb1, X17, X16
-	VPADDD        X16, X17, X17
-	VMOVD         X17, 4(DI)
-	VEXTRACTI64X4 $0x01, Z2, Y16
-	VMOVDQU64     Z2, Z17
-	VPADDD        Y16, Y17, Y17
-	VEXTRACTI32X4 $0x01, Y17, X16
-	VPADDD        X16, X17, X17
-	VPSHUFD       $0x4e, X17, X16
-	VPADDD        X16, X17, X17
-	VPSHUFD       $0xb1, X17, X16
-	VPADDD        X16, X17, X17
-	VMOVD         X17, 8(DI)
-	VEXTRACTI64X4 $0x01, Z3, Y16
-	VMOVDQU64     Z3, Z17
-	VPADDD        Y16, Y17, Y17
-	VEXTRACTI32X4 $0x01, Y17, X16
-	VPADDD        X16, X17, X17
-	VPSHUFD       $0x4e, X17, X16
-	VPADDD        X16, X17, X17
-	VPSHUFD       $0xb1, X17, X16
-	VPADDD        X16, X17, X17
-	VMOVD         X17, 12(DI)
-	VEXTRACTI64X4 $0x01, Z4, Y16
-	VMOVDQU64     Z4, Z17
-	VPADDD        Y16, Y17, Y17
-	VEXTRACTI32X4 $0x01, Y17, X16
-	VPADDD        X16, X17, X17
-	VPSHUFD       $0x4e, X17, X16
-	VPADDD        X16, X17, X17
-	VPSHUFD       $0xb1, X17, X16
-	VPADDD        X16, X17, X17
-	VMOVD         X17, 16(DI)
-	VEXTRACTI64X4 $0x01, Z5, Y16
-	VMOVDQU64     Z5, Z17
-	VPADDD        Y16, Y17, Y17
-	VEXTRACTI32X4 $0x01, Y17, X16
-	VPADDD        X16, X17, X17
-	VPSHUFD       $0x4e, X17, X16
-	VPADDD        X16, X17, X17
-	VPSHUFD       $0xb1, X17, X16
-	VPADDD        X16, X17, X17
-	VMOVD         X17, 20(DI)
-	VEXTRACTI64X4 $0x01, Z6, Y16
-	VMOVDQU64     Z6, Z17
-	VPADDD        Y16, Y17, Y17
-	VEXTRACTI32X4 $0x01, Y17, X16
-	VPADDD        X16, X17, X17
-	VPSHUFD       $0x4e, X17, X16
-	VPADDD        X16, X17, X17
-	VPSHUFD       $0xb1, X17, X16
-	VPADDD        X16, X17, X17
-	VMOVD         X17, 24(DI)
-	VEXTRACTI64X4 $0x01, Z7, Y16
-	VMOVDQU64     Z7, Z17
-	VPADDD        Y16, Y17, Y17
-	VEXTRACTI32X4 $0x01, Y17, X16
-	VPADDD        X16, X17, X17
-	VPSHUFD       $0x4e, X17, X16
-	VPADDD        X16, X17, X17
-	VPSHUFD       $0xb1, X17, X16
-	VPADDD        X16, X17, X17
-	VMOVD         X17, 28(DI)
-	VEXTRACTI64X4 $0x01, Z8, Y16
-	VMOVDQU64     Z8, Z17
-	VPADDD        Y16, Y17, Y17
-	VEXTRACTI32X4 $0x01, Y17, X16
-	VPADDD        X16, X17, X17
-	VPSHUFD       $0x4e, X17, X16
-	VPADDD        X16, X17, X17
-	VPSHUFD       $0xb1, X17, X16
-	VPADDD        X16, X17, X17
-	VMOVD         X17, 32(DI)
-	VEXTRACTI64X4 $0x01, Z9, Y16
-	VMOVDQU64     Z9, Z17
-	VPADDD        Y16, Y17, Y17
-	VEXTRACTI32X4 $0x01, Y17, X16
-	VPADDD        X16, X17, X17
-	VPSHUFD       $0x4e, X17, X16
-	VPADDD        X16, X17, X17
-	VPSHUFD       $0xb1, X17, X16
-	VPADDD        X16, X17, X17
-	VMOVD         X17, 36(DI)
-	VEXTRACTI64X4 $0x01, Z10, Y16
-	VMOVDQU64     Z10, Z17
-	VPADDD        Y16, Y17, Y17
-	VEXTRACTI32X4 $0x01, Y17, X16
-	VPADDD        X16, X17, X17
-	VPSHUFD       $0x4e, X17, X16
-	VPADDD        X16, X17, X17
-	VPSHUFD       $0xb1, X17, X16
-	VPADDD        X16, X17, X17
-	VMOVD         X17, 40(DI)
-	VEXTRACTI64X4 $0x01, Z11, Y16
-	VMOVDQU64     Z11, Z17
-	VPADDD        Y16, Y17, Y17
-	VEXTRACTI32X4 $0x01, Y17, X16
-	VPADDD        X16, X17, X17
-	VPSHUFD       $0x4e, X17, X16
-	VPADDD        X16, X17, X17
-	VPSHUFD       $0xb1, X17, X16
-	VPADDD        X16, X17, X17
-	VMOVD         X17, 44(DI)
-	VEXTRACTI64X4 $0x01, Z12, Y16
-	VMOVDQU64     Z12, Z17
-	VPADDD        Y16, Y17, Y17
-	VEXTRACTI32X4 $0x01, Y17, X16
-	VPADDD        X16, X17, X17
-	VPSHUFD       $0x4e, X17, X16
-	VPADDD        X16, X17, X17
-	VPSHUFD       $0xb1, X17, X16
-	VPADDD        X16, X17, X17
-	VMOVD         X17, 48(DI)
-	VEXTRACTI64X4 $0x01, Z13, Y16
-	VMOVDQU64     Z13, Z17
-	VPADDD        Y16, Y17, Y17
-	VEXTRACTI32X4 $0x01, Y17, X16
-	VPADDD        X16, X17, X17
-	VPSHUFD       $0x4e, X17, X16
-	VPADDD        X16, X17, X17
-	VPSHUFD       $0xb1, X17, X16
-	VPADDD        X16, X17, X17
-	VMOVD         X17, 52(DI)
-	VEXTRACTI64X4 $0x01, Z14, Y16
-	VMOVDQU64     Z14, Z17
-	VPADDD        Y16, Y17, Y17
-	VEXTRACTI32X4 $0x01, Y17, X16
-	VPADDD        X16, X17, X17
-	VPSHUFD       $0x4e, X17, X16
-	VPADDD        X16, X17, X17
-	VPSHUFD       $0xb1, X17, X16
-	VPADDD        X16, X17, X17
-	VMOVD         X17, 56(DI)
-	VEXTRACTI64X4 $0x01, Z15, Y16
-	VMOVDQU64     Z15, Z17
-	VPADDD        Y16, Y17, Y17
-	VEXTRACTI32X4 $0x01, Y17, X16
-	VPADDD        X16, X17, X17
-	VPSHUFD       $0x4e, X17, X16
-	VPADDD        X16, X17, X17
-	VPSHUFD       $0xb1, X17, X16
-	VPADDD        X16, X17, X17
-	VMOVD         X17, 60(DI)
+tile512_end:
+	VPADDD        Z1, Z0, Z0
+	VPADDD        Z3, Z2, Z2
+	VPADDD        Z2, Z0, Z0
+	VPADDD        Z5, Z4, Z4
+	VPADDD        Z7, Z6, Z6
+	VPADDD        Z6, Z4, Z4
+	VMOVDQA64     Z4, Z2
+	VEXTRACTI64X4 $0x01, Z0, Y1
+	VEXTRACTI64X4 $0x01, Z2, Y3
+	VPHADDD       Y1, Y0, Y0
+	VPHADDD       Y3, Y2, Y2
+	VPHADDD       Y2, Y0, Y0
+	VEXTRACTI128  $0x01, Y0, X4
+	VPADDD        X4, X0, X0
+	VMOVDQU       X0, (DI)
+	ADDQ          $0x00000010, DI
+	ADDQ          BX, SI
+	DECQ          R9
+	JNZ           gemv512_row
+
+gemv512_row_end:
 	VZEROUPPER
+	RET
+
+// func ternaryGEMM512(sums *int32, panel *byte, q *int8, stride int, n int, tokens int)
+// Requires: AVX, AVX512F, AVX512VNNI
+TEXT ·ternaryGEMM512(SB), NOSPLIT, $0-48
+	MOVQ      sums+0(FP), DI
+	MOVQ      panel+8(FP), SI
+	MOVQ      stride+24(FP), BX
+	MOVQ      n+32(FP), CX
+	MOVQ      tokens+40(FP), AX
+	MOVQ      q+16(FP), DX
+	LEAQ      (DX)(BX*2), R9
+	ADDQ      BX, R9
+	LEAQ      (R9)(BX*2), R10
+	ADDQ      BX, R10
+	SHRQ      $0x01, CX
+	CMPQ      AX, $0x08
+	JNE       gemm512_8_not
+	VMOVDQU32 (DI), Z0
+	VMOVDQU32 64(DI), Z1
+	VMOVDQU32 128(DI), Z2
+	VMOVDQU32 192(DI), Z3
+	VMOVDQU32 256(DI), Z4
+	VMOVDQU32 320(DI), Z5
+	VMOVDQU32 384(DI), Z6
+	VMOVDQU32 448(DI), Z7
+	TESTQ     CX, CX
+	JZ        gemm512_8_columns_end
+
+gemm512_8_columns:
+	VMOVDQU32    (SI), Z8
+	VPBROADCASTD (DX), Z9
+	VPDPBUSD     Z9, Z8, Z0
+	VPBROADCASTD (DX)(BX*1), Z10
+	VPDPBUSD     Z10, Z8, Z1
+	VPBROADCASTD (DX)(BX*2), Z11
+	VPDPBUSD     Z11, Z8, Z2
+	VPBROADCASTD (R9), Z12
+	VPDPBUSD     Z12, Z8, Z3
+	VPBROADCASTD (R9)(BX*1), Z9
+	VPDPBUSD     Z9, Z8, Z4
+	VPBROADCASTD (R9)(BX*2), Z10
+	VPDPBUSD     Z10, Z8, Z5
+	VPBROADCASTD (R10), Z11
+	VPDPBUSD     Z11, Z8, Z6
+	VPBROADCASTD (R10)(BX*1), Z12
+	VPDPBUSD     Z12, Z8, Z7
+	VMOVDQU32    64(SI), Z8
+	VPBROADCASTD 4(DX), Z9
+	VPDPBUSD     Z9, Z8, Z0
+	VPBROADCASTD 4(DX)(BX*1), Z10
+	VPDPBUSD     Z10, Z8, Z1
+	VPBROADCASTD 4(DX)(BX*2), Z11
+	VPDPBUSD     Z11, Z8, Z2
+	VPBROADCASTD 4(R9), Z12
+	VPDPBUSD     Z12, Z8, Z3
+	VPBROADCASTD 4(R9)(BX*1), Z9
+	VPDPBUSD     Z9, Z8, Z4
+	VPBROADCASTD 4(R9)(BX*2), Z10
+	VPDPBUSD     Z10, Z8, Z5
+	VPBROADCASTD 4(R10), Z11
+	VPDPBUSD     Z11, Z8, Z6
+	VPBROADCASTD 4(R10)(BX*1), Z12
+	VPDPBUSD     Z12, Z8, Z7
+	ADDQ         $0x00000080, SI
+	ADDQ         $0x08, DX
+	ADDQ         $0x08, R9
+	ADDQ         $0x08, R10
+	DECQ         CX
+	JNZ          gemm512_8_columns
+
+gemm512_8_columns_end:
+	VMOVDQU32 Z0, (DI)
+	VMOVDQU32 Z1, 64(DI)
+	VMOVDQU32 Z2, 128(DI)
+	VMOVDQU32 Z3, 192(DI)
+	VMOVDQU32 Z4, 256(DI)
+	VMOVDQU32 Z5, 320(DI)
+	VMOVDQU32 Z6, 384(DI)
+	VMOVDQU32 Z7, 448(DI)
+	JMP       gemm512_done
+
+gemm512_8_not:
+	CMPQ      AX, $0x07
+	JNE       gemm512_7_not
+	VMOVDQU32 (DI), Z0
+	VMOVDQU32 64(DI), Z1
+	VMOVDQU32 128(DI), Z2
+	VMOVDQU32 192(DI), Z3
+	VMOVDQU32 256(DI), Z4
+	VMOVDQU32 320(DI), Z5
+	VMOVDQU32 384(DI), Z6
+	TESTQ     CX, CX
+	JZ        gemm512_7_columns_end
+
+gemm512_7_columns:
+	VMOVDQU32    (SI), Z8
+	VPBROADCASTD (DX), Z9
+	VPDPBUSD     Z9, Z8, Z0
+	VPBROADCASTD (DX)(BX*1), Z10
+	VPDPBUSD     Z10, Z8, Z1
+	VPBROADCASTD (DX)(BX*2), Z11
+	VPDPBUSD     Z11, Z8, Z2
+	VPBROADCASTD (R9), Z12
+	VPDPBUSD     Z12, Z8, Z3
+	VPBROADCASTD (R9)(BX*1), Z9
+	VPDPBUSD     Z9, Z8, Z4
+	VPBROADCASTD (R9)(BX*2), Z10
+	VPDPBUSD     Z10, Z8, Z5
+	VPBROADCASTD (R10), Z11
+	VPDPBUSD     Z11, Z8, Z6
+	VMOVDQU32    64(SI), Z8
+	VPBROADCASTD 4(DX), Z9
+	VPDPBUSD     Z9, Z8, Z0
+	VPBROADCASTD 4(DX)(BX*1), Z10
+	VPDPBUSD     Z10, Z8, Z1
+	VPBROADCASTD 4(DX)(BX*2), Z11
+	VPDPBUSD     Z11, Z8, Z2
+	VPBROADCASTD 4(R9), Z12
+	VPDPBUSD     Z12, Z8, Z3
+	VPBROADCASTD 4(R9)(BX*1), Z9
+	VPDPBUSD     Z9, Z8, Z4
+	VPBROADCASTD 4(R9)(BX*2), Z10
+	VPDPBUSD     Z10, Z8, Z5
+	VPBROADCASTD 4(R10), Z11
+	VPDPBUSD     Z11, Z8, Z6
+	ADDQ         $0x00000080, SI
+	ADDQ         $0x08, DX
+	ADDQ         $0x08, R9
+	ADDQ         $0x08, R10
+	DECQ         CX
+	JNZ          gemm512_7_columns
+
+gemm512_7_columns_end:
+	VMOVDQU32 Z0, (DI)
+	VMOVDQU32 Z1, 64(DI)
+	VMOVDQU32 Z2, 128(DI)
+	VMOVDQU32 Z3, 192(DI)
+	VMOVDQU32 Z4, 256(DI)
+	VMOVDQU32 Z5, 320(DI)
+	VMOVDQU32 Z6, 384(DI)
+	JMP       gemm512_done
+
+gemm512_7_not:
+	CMPQ      AX, $0x06
+	JNE       gemm512_6_not
+	VMOVDQU32 (DI), Z0
+	VMOVDQU32 64(DI), Z1
+	VMOVDQU32 128(DI), Z2
+	VMOVDQU32 192(DI), Z3
+	VMOVDQU32 256(DI), Z4
+	VMOVDQU32 320(DI), Z5
+	TESTQ     CX, CX
+	JZ        gemm512_6_columns_end
+
+gemm512_6_columns:
+	VMOVDQU32    (SI), Z8
+	VPBROADCASTD (DX), Z9
+	VPDPBUSD     Z9, Z8, Z0
+	VPBROADCASTD (DX)(BX*1), Z10
+	VPDPBUSD     Z10, Z8, Z1
+	VPBROADCASTD (DX)(BX*2), Z11
+	VPDPBUSD     Z11, Z8, Z2
+	VPBROADCASTD (R9), Z12
+	VPDPBUSD     Z12, Z8, Z3
+	VPBROADCASTD (R9)(BX*1), Z9
+	VPDPBUSD     Z9, Z8, Z4
+	VPBROADCASTD (R9)(BX*2), Z10
+	VPDPBUSD     Z10, Z8, Z5
+	VMOVDQU32    64(SI), Z8
+	VPBROADCASTD 4(DX), Z9
+	VPDPBUSD     Z9, Z8, Z0
+	VPBROADCASTD 4(DX)(BX*1), Z10
+	VPDPBUSD     Z10, Z8, Z1
+	VPBROADCASTD 4(DX)(BX*2), Z11
+	VPDPBUSD     Z11, Z8, Z2
+	VPBROADCASTD 4(R9), Z12
+	VPDPBUSD     Z12, Z8, Z3
+	VPBROADCASTD 4(R9)(BX*1), Z9
+	VPDPBUSD     Z9, Z8, Z4
+	VPBROADCASTD 4(R9)(BX*2), Z10
+	VPDPBUSD     Z10, Z8, Z5
+	ADDQ         $0x00000080, SI
+	ADDQ         $0x08, DX
+	ADDQ         $0x08, R9
+	DECQ         CX
+	JNZ          gemm512_6_columns
+
+gemm512_6_columns_end:
+	VMOVDQU32 Z0, (DI)
+	VMOVDQU32 Z1, 64(DI)
+	VMOVDQU32 Z2, 128(DI)
+	VMOVDQU32 Z3, 192(DI)
+	VMOVDQU32 Z4, 256(DI)
+	VMOVDQU32 Z5, 320(DI)
+	JMP       gemm512_done
+
+gemm512_6_not:
+	CMPQ      AX, $0x05
+	JNE       gemm512_5_not
+	VMOVDQU32 (DI), Z0
+	VMOVDQU32 64(DI), Z1
+	VMOVDQU32 128(DI), Z2
+	VMOVDQU32 192(DI), Z3
+	VMOVDQU32 256(DI), Z4
+	TESTQ     CX, CX
+	JZ        gemm512_5_columns_end
+
+gemm512_5_columns:
+	VMOVDQU32    (SI), Z8
+	VPBROADCASTD (DX), Z9
+	VPDPBUSD     Z9, Z8, Z0
+	VPBROADCASTD (DX)(BX*1), Z10
+	VPDPBUSD     Z10, Z8, Z1
+	VPBROADCASTD (DX)(BX*2), Z11
+	VPDPBUSD     Z11, Z8, Z2
+	VPBROADCASTD (R9), Z12
+	VPDPBUSD     Z12, Z8, Z3
+	VPBROADCASTD (R9)(BX*1), Z9
+	VPDPBUSD     Z9, Z8, Z4
+	VMOVDQU32    64(SI), Z8
+	VPBROADCASTD 4(DX), Z9
+	VPDPBUSD     Z9, Z8, Z0
+	VPBROADCASTD 4(DX)(BX*1), Z10
+	VPDPBUSD     Z10, Z8, Z1
+	VPBROADCASTD 4(DX)(BX*2), Z11
+	VPDPBUSD     Z11, Z8, Z2
+	VPBROADCASTD 4(R9), Z12
+	VPDPBUSD     Z12, Z8, Z3
+	VPBROADCASTD 4(R9)(BX*1), Z9
+	VPDPBUSD     Z9, Z8, Z4
+	ADDQ         $0x00000080, SI
+	ADDQ         $0x08, DX
+	ADDQ         $0x08, R9
+	DECQ         CX
+	JNZ          gemm512_5_columns
+
+gemm512_5_columns_end:
+	VMOVDQU32 Z0, (DI)
+	VMOVDQU32 Z1, 64(DI)
+	VMOVDQU32 Z2, 128(DI)
+	VMOVDQU32 Z3, 192(DI)
+	VMOVDQU32 Z4, 256(DI)
+	JMP       gemm512_done
+
+gemm512_5_not:
+	CMPQ      AX, $0x04
+	JNE       gemm512_4_not
+	VMOVDQU32 (DI), Z0
+	VMOVDQU32 64(DI), Z1
+	VMOVDQU32 128(DI), Z2
+	VMOVDQU32 192(DI), Z3
+	TESTQ     CX, CX
+	JZ        gemm512_4_columns_end
+
+gemm512_4_columns:
+	VMOVDQU32    (SI), Z8
+	VPBROADCASTD (DX), Z9
+	VPDPBUSD     Z9, Z8, Z0
+	VPBROADCASTD (DX)(BX*1), Z10
+	VPDPBUSD     Z10, Z8, Z1
+	VPBROADCASTD (DX)(BX*2), Z11
+	VPDPBUSD     Z11, Z8, Z2
+	VPBROADCASTD (R9), Z12
+	VPDPBUSD     Z12, Z8, Z3
+	VMOVDQU32    64(SI), Z8
+	VPBROADCASTD 4(DX), Z9
+	VPDPBUSD     Z9, Z8, Z0
+	VPBROADCASTD 4(DX)(BX*1), Z10
+	VPDPBUSD     Z10, Z8, Z1
+	VPBROADCASTD 4(DX)(BX*2), Z11
+	VPDPBUSD     Z11, Z8, Z2
+	VPBROADCASTD 4(R9), Z12
+	VPDPBUSD     Z12, Z8, Z3
+	ADDQ         $0x00000080, SI
+	ADDQ         $0x08, DX
+	ADDQ         $0x08, R9
+	DECQ         CX
+	JNZ          gemm512_4_columns
+
+gemm512_4_columns_end:
+	VMOVDQU32 Z0, (DI)
+	VMOVDQU32 Z1, 64(DI)
+	VMOVDQU32 Z2, 128(DI)
+	VMOVDQU32 Z3, 192(DI)
+	JMP       gemm512_done
+
+gemm512_4_not:
+	CMPQ      AX, $0x03
+	JNE       gemm512_3_not
+	VMOVDQU32 (DI), Z0
+	VMOVDQU32 64(DI), Z1
+	VMOVDQU32 128(DI), Z2
+	TESTQ     CX, CX
+	JZ        gemm512_3_columns_end
+
+gemm512_3_columns:
+	VMOVDQU32    (SI), Z8
+	VPBROADCASTD (DX), Z9
+	VPDPBUSD     Z9, Z8, Z0
+	VPBROADCASTD (DX)(BX*1), Z10
+	VPDPBUSD     Z10, Z8, Z1
+	VPBROADCASTD (DX)(BX*2), Z11
+	VPDPBUSD     Z11, Z8, Z2
+	VMOVDQU32    64(SI), Z8
+	VPBROADCASTD 4(DX), Z9
+	VPDPBUSD     Z9, Z8, Z0
+	VPBROADCASTD 4(DX)(BX*1), Z10
+	VPDPBUSD     Z10, Z8, Z1
+	VPBROADCASTD 4(DX)(BX*2), Z11
+	VPDPBUSD     Z11, Z8, Z2
+	ADDQ         $0x00000080, SI
+	ADDQ         $0x08, DX
+	DECQ         CX
+	JNZ          gemm512_3_columns
+
+gemm512_3_columns_end:
+	VMOVDQU32 Z0, (DI)
+	VMOVDQU32 Z1, 64(DI)
+	VMOVDQU32 Z2, 128(DI)
+	JMP       gemm512_done
+
+gemm512_3_not:
+	CMPQ      AX, $0x02
+	JNE       gemm512_2_not
+	VMOVDQU32 (DI), Z0
+	VMOVDQU32 64(DI), Z1
+	TESTQ     CX, CX
+	JZ        gemm512_2_columns_end
+
+gemm512_2_columns:
+	VMOVDQU32    (SI), Z8
+	VPBROADCASTD (DX), Z9
+	VPDPBUSD     Z9, Z8, Z0
+	VPBROADCASTD (DX)(BX*1), Z10
+	VPDPBUSD     Z10, Z8, Z1
+	VMOVDQU32    64(SI), Z8
+	VPBROADCASTD 4(DX), Z9
+	VPDPBUSD     Z9, Z8, Z0
+	VPBROADCASTD 4(DX)(BX*1), Z10
+	VPDPBUSD     Z10, Z8, Z1
+	ADDQ         $0x00000080, SI
+	ADDQ         $0x08, DX
+	DECQ         CX
+	JNZ          gemm512_2_columns
+
+gemm512_2_columns_end:
+	VMOVDQU32 Z0, (DI)
+	VMOVDQU32 Z1, 64(DI)
+	JMP       gemm512_done
+
+gemm512_2_not:
+	VMOVDQU32 (DI), Z0
+	TESTQ     CX, CX
+	JZ        gemm512_1_columns_end
+
+gemm512_1_columns:
+	VMOVDQU32    (SI), Z8
+	VPBROADCASTD (DX), Z9
+	VPDPBUSD     Z9, Z8, Z0
+	VMOVDQU32    64(SI), Z8
+	VPBROADCASTD 4(DX), Z9
+	VPDPBUSD     Z9, Z8, Z0
+	ADDQ         $0x00000080, SI
+	ADDQ         $0x08, DX
+	DECQ         CX
+	JNZ          gemm512_1_columns
+
+gemm512_1_columns_end:
+	VMOVDQU32 Z0, (DI)
+	JMP       gemm512_done
+
+gemm512_done:
+	VZEROUPPER
+	RET
+
+// func ternaryGEMMAMX(sums *int32, panel *byte, q *int8, stride int, n int, tokens int, config *[64]byte)
+TEXT ·ternaryGEMMAMX(SB), NOSPLIT, $0-56
+	MOVQ  sums+0(FP), DI
+	MOVQ  panel+8(FP), SI
+	MOVQ  stride+24(FP), BX
+	MOVQ  n+32(FP), CX
+	MOVQ  tokens+40(FP), AX
+	MOVQ  config+48(FP), R9
+	BYTE  $0xc4
+	BYTE  $0xc2
+	BYTE  $0x78
+	BYTE  $0x49
+	BYTE  $0x01
+	MOVQ  q+16(FP), DX
+	MOVQ  BX, R8
+	SHLQ  $0x04, R8
+	LEAQ  (DX)(R8*1), R9
+	LEAQ  (R9)(R8*1), R10
+	LEAQ  (R10)(R8*1), R11
+	MOVQ  $0x00000040, R8
+	SHRQ  $0x04, CX
+	CMPQ  AX, $0x30
+	JLE   amx4_not
+	BYTE  $0xc4
+	BYTE  $0xa2
+	BYTE  $0x7b
+	BYTE  $0x4b
+	BYTE  $0x04
+	BYTE  $0x07
+	ADDQ  $0x00000400, DI
+	BYTE  $0xc4
+	BYTE  $0xa2
+	BYTE  $0x7b
+	BYTE  $0x4b
+	BYTE  $0x0c
+	BYTE  $0x07
+	ADDQ  $0x00000400, DI
+	BYTE  $0xc4
+	BYTE  $0xa2
+	BYTE  $0x7b
+	BYTE  $0x4b
+	BYTE  $0x14
+	BYTE  $0x07
+	ADDQ  $0x00000400, DI
+	BYTE  $0xc4
+	BYTE  $0xa2
+	BYTE  $0x7b
+	BYTE  $0x4b
+	BYTE  $0x1c
+	BYTE  $0x07
+	TESTQ CX, CX
+	JZ    amx4_columns_end
+
+amx4_columns:
+	BYTE $0xc4
+	BYTE $0xa2
+	BYTE $0x7b
+	BYTE $0x4b
+	BYTE $0x34
+	BYTE $0x06
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x7b
+	BYTE $0x4b
+	BYTE $0x24
+	BYTE $0x1a
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x4a
+	BYTE $0x5e
+	BYTE $0xc4
+	BYTE $0xc4
+	BYTE $0xc2
+	BYTE $0x7b
+	BYTE $0x4b
+	BYTE $0x24
+	BYTE $0x19
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x4a
+	BYTE $0x5e
+	BYTE $0xcc
+	BYTE $0xc4
+	BYTE $0xc2
+	BYTE $0x7b
+	BYTE $0x4b
+	BYTE $0x24
+	BYTE $0x1a
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x4a
+	BYTE $0x5e
+	BYTE $0xd4
+	BYTE $0xc4
+	BYTE $0xc2
+	BYTE $0x7b
+	BYTE $0x4b
+	BYTE $0x2c
+	BYTE $0x1b
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x4a
+	BYTE $0x5e
+	BYTE $0xdd
+	ADDQ $0x00000400, SI
+	ADDQ $0x40, DX
+	ADDQ $0x40, R9
+	ADDQ $0x40, R10
+	ADDQ $0x40, R11
+	DECQ CX
+	JNZ  amx4_columns
+
+amx4_columns_end:
+	BYTE $0xc4
+	BYTE $0xa2
+	BYTE $0x7a
+	BYTE $0x4b
+	BYTE $0x1c
+	BYTE $0x07
+	SUBQ $0x00000400, DI
+	BYTE $0xc4
+	BYTE $0xa2
+	BYTE $0x7a
+	BYTE $0x4b
+	BYTE $0x14
+	BYTE $0x07
+	SUBQ $0x00000400, DI
+	BYTE $0xc4
+	BYTE $0xa2
+	BYTE $0x7a
+	BYTE $0x4b
+	BYTE $0x0c
+	BYTE $0x07
+	SUBQ $0x00000400, DI
+	BYTE $0xc4
+	BYTE $0xa2
+	BYTE $0x7a
+	BYTE $0x4b
+	BYTE $0x04
+	BYTE $0x07
+	JMP  amx_done
+
+amx4_not:
+	CMPQ  AX, $0x20
+	JLE   amx3_not
+	BYTE  $0xc4
+	BYTE  $0xa2
+	BYTE  $0x7b
+	BYTE  $0x4b
+	BYTE  $0x04
+	BYTE  $0x07
+	ADDQ  $0x00000400, DI
+	BYTE  $0xc4
+	BYTE  $0xa2
+	BYTE  $0x7b
+	BYTE  $0x4b
+	BYTE  $0x0c
+	BYTE  $0x07
+	ADDQ  $0x00000400, DI
+	BYTE  $0xc4
+	BYTE  $0xa2
+	BYTE  $0x7b
+	BYTE  $0x4b
+	BYTE  $0x14
+	BYTE  $0x07
+	TESTQ CX, CX
+	JZ    amx3_columns_end
+
+amx3_columns:
+	BYTE $0xc4
+	BYTE $0xa2
+	BYTE $0x7b
+	BYTE $0x4b
+	BYTE $0x34
+	BYTE $0x06
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x7b
+	BYTE $0x4b
+	BYTE $0x24
+	BYTE $0x1a
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x4a
+	BYTE $0x5e
+	BYTE $0xc4
+	BYTE $0xc4
+	BYTE $0xc2
+	BYTE $0x7b
+	BYTE $0x4b
+	BYTE $0x24
+	BYTE $0x19
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x4a
+	BYTE $0x5e
+	BYTE $0xcc
+	BYTE $0xc4
+	BYTE $0xc2
+	BYTE $0x7b
+	BYTE $0x4b
+	BYTE $0x2c
+	BYTE $0x1a
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x4a
+	BYTE $0x5e
+	BYTE $0xd5
+	ADDQ $0x00000400, SI
+	ADDQ $0x40, DX
+	ADDQ $0x40, R9
+	ADDQ $0x40, R10
+	DECQ CX
+	JNZ  amx3_columns
+
+amx3_columns_end:
+	BYTE $0xc4
+	BYTE $0xa2
+	BYTE $0x7a
+	BYTE $0x4b
+	BYTE $0x14
+	BYTE $0x07
+	SUBQ $0x00000400, DI
+	BYTE $0xc4
+	BYTE $0xa2
+	BYTE $0x7a
+	BYTE $0x4b
+	BYTE $0x0c
+	BYTE $0x07
+	SUBQ $0x00000400, DI
+	BYTE $0xc4
+	BYTE $0xa2
+	BYTE $0x7a
+	BYTE $0x4b
+	BYTE $0x04
+	BYTE $0x07
+	JMP  amx_done
+
+amx3_not:
+	CMPQ  AX, $0x10
+	JLE   amx2_not
+	BYTE  $0xc4
+	BYTE  $0xa2
+	BYTE  $0x7b
+	BYTE  $0x4b
+	BYTE  $0x04
+	BYTE  $0x07
+	ADDQ  $0x00000400, DI
+	BYTE  $0xc4
+	BYTE  $0xa2
+	BYTE  $0x7b
+	BYTE  $0x4b
+	BYTE  $0x0c
+	BYTE  $0x07
+	TESTQ CX, CX
+	JZ    amx2_columns_end
+
+amx2_columns:
+	BYTE $0xc4
+	BYTE $0xa2
+	BYTE $0x7b
+	BYTE $0x4b
+	BYTE $0x34
+	BYTE $0x06
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x7b
+	BYTE $0x4b
+	BYTE $0x24
+	BYTE $0x1a
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x4a
+	BYTE $0x5e
+	BYTE $0xc4
+	BYTE $0xc4
+	BYTE $0xc2
+	BYTE $0x7b
+	BYTE $0x4b
+	BYTE $0x2c
+	BYTE $0x19
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x4a
+	BYTE $0x5e
+	BYTE $0xcd
+	ADDQ $0x00000400, SI
+	ADDQ $0x40, DX
+	ADDQ $0x40, R9
+	DECQ CX
+	JNZ  amx2_columns
+
+amx2_columns_end:
+	BYTE $0xc4
+	BYTE $0xa2
+	BYTE $0x7a
+	BYTE $0x4b
+	BYTE $0x0c
+	BYTE $0x07
+	SUBQ $0x00000400, DI
+	BYTE $0xc4
+	BYTE $0xa2
+	BYTE $0x7a
+	BYTE $0x4b
+	BYTE $0x04
+	BYTE $0x07
+	JMP  amx_done
+
+amx2_not:
+	BYTE  $0xc4
+	BYTE  $0xa2
+	BYTE  $0x7b
+	BYTE  $0x4b
+	BYTE  $0x04
+	BYTE  $0x07
+	TESTQ CX, CX
+	JZ    amx1_columns_end
+
+amx1_columns:
+	BYTE $0xc4
+	BYTE $0xa2
+	BYTE $0x7b
+	BYTE $0x4b
+	BYTE $0x34
+	BYTE $0x06
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x7b
+	BYTE $0x4b
+	BYTE $0x2c
+	BYTE $0x1a
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x4a
+	BYTE $0x5e
+	BYTE $0xc5
+	ADDQ $0x00000400, SI
+	ADDQ $0x40, DX
+	DECQ CX
+	JNZ  amx1_columns
+
+amx1_columns_end:
+	BYTE $0xc4
+	BYTE $0xa2
+	BYTE $0x7a
+	BYTE $0x4b
+	BYTE $0x04
+	BYTE $0x07
+	JMP  amx_done
+
+amx_done:
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x78
+	BYTE $0x49
+	BYTE $0xc0
 	RET

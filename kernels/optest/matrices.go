@@ -39,8 +39,20 @@ func (c *comparison) ternary(t *testing.T) {
 			}
 		}
 	}
-	// Many tokens, and shapes of real models.
+	// Numbers of tokens and rows around the blocks of matrix kernels.
+	for _, tokens := range []int{3, 4, 6, 7, 8, 9, 11, 13, 15, 16, 17, 31, 32, 33, 47, 65} {
+		for _, rows := range []int{15, 16, 17} {
+			seed++
+			c.oneTernary(t, seed, ternaryCase{rows, []int{127, 130, 256, 300}[seed%4], tokens, int(seed%3/2) * 128, scaleKinds[seed%2], seed%3 == 0, "random", "random"})
+		}
+	}
+	// Rows around what a kernel for one token takes at once, and shapes of real models.
+	for _, rows := range []int{63, 64, 65, 130} {
+		seed++
+		c.oneTernary(t, seed, ternaryCase{rows, 200, 1, int(seed%2) * 128, "row", true, "random", "random"})
+	}
 	c.oneTernary(t, 1, ternaryCase{7, 384, 70, 0, "tensor", false, "random", "random"})
+	c.oneTernary(t, 1, ternaryCase{20, 2560, 7, 1280, "row", false, "random", "random"})
 	if !testing.Short() {
 		c.oneTernary(t, 2, ternaryCase{640, 2560, 2, 0, "tensor", false, "random", "random"})
 		c.oneTernary(t, 3, ternaryCase{64, 6912, 3, 0, "tensor", false, "random", "random"})
@@ -48,8 +60,11 @@ func (c *comparison) ternary(t *testing.T) {
 	}
 	// The greatest sums that int8 codes can reach: 16-bit accumulators must be emptied in time.
 	for _, trits := range []string{"ones", "minus ones"} {
-		c.oneTernary(t, 5, ternaryCase{4, 16384, 2, 0, "tensor", false, trits, "ones"})
-		c.oneTernary(t, 6, ternaryCase{4, 16384, 2, 0, "tensor", false, trits, "minus ones"})
+		for _, acts := range []string{"ones", "minus ones"} {
+			c.oneTernary(t, 5, ternaryCase{4, 640, 7, 0, "tensor", false, trits, acts})
+			c.oneTernary(t, 6, ternaryCase{1, 8704, 7, 0, "tensor", false, trits, acts})
+			c.oneTernary(t, 7, ternaryCase{4, 16384, 1, 0, "tensor", false, trits, acts})
+		}
 	}
 }
 
@@ -124,6 +139,10 @@ func (c *comparison) dense(t *testing.T) {
 				seed++
 				c.oneDense(t, seed, rows, cols, int(seed%3)+1, dt, "random")
 			}
+		}
+		for tokens := 4; tokens < 10; tokens++ { // and rows around a block of them
+			seed++
+			c.oneDense(t, seed, 15+tokens%3, 60+tokens, tokens, dt, "random")
 		}
 		for _, p := range patterns {
 			for _, cols := range []int{1, 33, 1025} {

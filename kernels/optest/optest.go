@@ -43,36 +43,42 @@ func Run(t *testing.T, impl kernels.Ops) {
 	}
 }
 
-// Fuzz lets the fuzzer choose the operation, the shape and the inputs of the comparison.
-func Fuzz(f *testing.F, impl kernels.Ops) {
-	c := &comparison{impl: impl, ref: ref.New()}
+// Fuzz lets the fuzzer choose the operation, the shape and the inputs of the comparison, which every implementation
+// has to pass.
+func Fuzz(f *testing.F, impls ...kernels.Ops) {
 	for op := range uint8(8) {
 		f.Add(uint64(op), op, uint16(33), uint16(7), uint8(op))
 		f.Add(uint64(op), op, uint16(1025), uint16(65), uint8(0))
 	}
 	f.Fuzz(func(t *testing.T, seed uint64, op uint8, long, short uint16, pattern uint8) {
-		n, k := int(long%2100)+1, int(short%200)+1
-		p := patterns[int(pattern)%len(patterns)]
-		switch op % 8 {
-		case 0:
-			c.oneNorm(t, seed, n, normKinds[k%len(normKinds)], p)
-		case 1:
-			c.oneNormQuant(t, seed, n, normKinds[k%len(normKinds)], p)
-			c.oneNormQuant(t, seed, n, "none", p)
-		case 2:
-			c.oneTernary(t, seed, ternaryCase{rows: k%13 + 1, cols: n, tokens: k%3 + 1, group: k % 4 * 128, scales: scaleKinds[k%2], bias: k%5 == 0, trits: "random", acts: p})
-		case 3:
-			c.oneDense(t, seed, k%5+1, n, k%3+1, dtypes[k%4], p)
-		case 4:
-			c.oneEmbedRow(t, seed, n, dtypes[k%4])
-		case 5:
-			c.oneRope(t, seed, k%4+1, 2*(n%80+1), n)
-		case 6:
-			c.oneAttention(t, seed, k, k%3+1, n%130+1, p)
-		case 7:
-			c.oneGate(t, seed, n, kernels.Activation(k%2)+kernels.SiLU, p)
+		for _, impl := range impls {
+			c := &comparison{impl: impl, ref: ref.New()}
+			c.one(t, seed, op, int(long%2100)+1, int(short%200)+1, patterns[int(pattern)%len(patterns)])
 		}
 	})
+}
+
+// one compares one operation on a shape that n and k determine.
+func (c *comparison) one(t *testing.T, seed uint64, op uint8, n, k int, p string) {
+	switch op % 8 {
+	case 0:
+		c.oneNorm(t, seed, n, normKinds[k%len(normKinds)], p)
+	case 1:
+		c.oneNormQuant(t, seed, n, normKinds[k%len(normKinds)], p)
+		c.oneNormQuant(t, seed, n, "none", p)
+	case 2:
+		c.oneTernary(t, seed, ternaryCase{rows: k%23 + 1, cols: n, tokens: k%19 + 1, group: k % 4 * 128, scales: scaleKinds[k%2], bias: k%5 == 0, trits: "random", acts: p})
+	case 3:
+		c.oneDense(t, seed, k%5+1, n, k%7+1, dtypes[k%4], p)
+	case 4:
+		c.oneEmbedRow(t, seed, n, dtypes[k%4])
+	case 5:
+		c.oneRope(t, seed, k%4+1, 2*(n%80+1), n)
+	case 6:
+		c.oneAttention(t, seed, k, k%3+1, n%130+1, p)
+	case 7:
+		c.oneGate(t, seed, n, kernels.Activation(k%2)+kernels.SiLU, p)
+	}
 }
 
 // comparison holds the implementation under test and the one that is right.

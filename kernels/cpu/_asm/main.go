@@ -1,4 +1,4 @@
-// Command _asm generates the AVX2 kernels of package cpu: go generate in that
+// Command _asm generates the kernels of package cpu for amd64: go generate in that
 // package runs it.
 package main
 
@@ -10,11 +10,20 @@ import (
 
 func main() {
 	ConstraintExpr("amd64,!purego")
-	ternary()
+	ternaryGEMV()
+	sumInt8()
+	panel()
+	ternaryGEMM()
+	scaleSums()
+	ternaryFloat()
+	ternaryFloatPanel()
 	dots()
+	norms()
+	elementwise()
 	attention()
-	quantizer()
-	vnni()
+	ternaryGEMV512()
+	ternaryGEMM512()
+	ternaryGEMMAMX()
 	Generate()
 }
 
@@ -25,32 +34,15 @@ func text(name, signature, doc string) {
 	Pragma("noescape")
 }
 
-// constant32 defines eight equal 32-bit words as a global, float32s eight floats.
-func constant32(name string, v uint32) Mem {
-	m := GLOBL(name, RODATA|NOPTR)
-	for i := range 8 {
-		DATA(4*i, U32(v))
-	}
-	return m
-}
-
-func float32s(name string, v float32) Mem {
-	m := GLOBL(name, RODATA|NOPTR)
-	for i := range 8 {
-		DATA(4*i, F32(v))
-	}
-	return m
-}
-
 // loop runs body with the counter n, which is decremented to zero; a count of zero
 // runs nothing.
 func loop(name string, n Register, body func()) {
+	TESTQ(n, n)
+	JZ(LabelRef(name + "_end"))
 	Label(name)
-	CMPQ(n, Imm(0))
-	JE(LabelRef(name + "_end"))
 	body()
 	DECQ(n)
-	JMP(LabelRef(name))
+	JNZ(LabelRef(name))
 	Label(name + "_end")
 }
 
@@ -58,14 +50,4 @@ func zero(regs ...VecPhysical) {
 	for _, r := range regs {
 		VPXOR(r, r, r)
 	}
-}
-
-// sum32 adds the eight int32 of y into the low element of its lower half.
-func sum32(y, x, tx VecPhysical) {
-	VEXTRACTI128(Imm(1), y, tx)
-	VPADDD(tx, x, x)
-	VPSHUFD(Imm(0x4e), x, tx)
-	VPADDD(tx, x, x)
-	VPSHUFD(Imm(0xb1), x, tx)
-	VPADDD(tx, x, x)
 }
