@@ -173,6 +173,21 @@ func CheckDense(y []float32, ldy int, w *Dense, x []float32, m, ldx, lo, hi int)
 	checkOut(op, y, ldy, m, lo, hi)
 }
 
+// CheckDotInt16 panics unless the arguments of Ops.DotInt16 fit each other.
+func CheckDotInt16(y []int32, rows []int8, x []int16, lo, hi int) {
+	const op = "DotInt16"
+	if len(x) == 0 || len(x)%Lanes != 0 {
+		fail(op, "len(x) is %d, want a positive multiple of %d", len(x), Lanes)
+	}
+	if len(rows)%len(x) != 0 {
+		fail(op, "len(rows) is %d, want a multiple of len(x) %d", len(rows), len(x))
+	}
+	checkRows(op, len(rows)/len(x), lo, hi)
+	if len(y) < hi {
+		fail(op, "len(y) is %d, want at least %d", len(y), hi)
+	}
+}
+
 // CheckEmbedRow panics unless the arguments of Ops.EmbedRow fit each other.
 func CheckEmbedRow(dst []float32, w *Dense, row int) {
 	const op = "EmbedRow"
@@ -194,38 +209,6 @@ func CheckRope(x []float32, headDim int, cos, sin []float32) {
 	}
 	checkLen(op, "cos", len(cos), headDim/2)
 	checkLen(op, "sin", len(sin), headDim/2)
-}
-
-// CheckAttention panics unless the arguments of Ops.Attention fit each other.
-func CheckAttention(out, q []float32, pages []*Page, kvHead, kvHeads, headDim, n int, scratch []float32) {
-	const op = "Attention"
-	if headDim <= 0 {
-		fail(op, "headDim is %d, want a positive number", headDim)
-	}
-	if !(0 <= kvHead && kvHead < kvHeads) {
-		fail(op, "kvHead is %d, want 0..%d", kvHead, kvHeads-1)
-	}
-	if n < 1 {
-		fail(op, "n is %d, want at least one position", n)
-	}
-	checkLen(op, "out", len(out), headDim)
-	checkLen(op, "q", len(q), headDim)
-	need := (n + PageLen - 1) / PageLen
-	if len(pages) < need {
-		fail(op, "%d pages, want at least %d for %d positions", len(pages), need, n)
-	}
-	size := kvHeads * headDim * PageLen
-	for i, p := range pages[:need] {
-		if p == nil {
-			fail(op, "page %d is nil, want a page", i)
-		}
-		if len(p.K) != size || len(p.V) != size {
-			fail(op, "page %d has %d keys and %d values, want %d of each", i, len(p.K), len(p.V), size)
-		}
-	}
-	if len(scratch) < AttentionScratch(headDim) {
-		fail(op, "len(scratch) is %d, want at least %d", len(scratch), AttentionScratch(headDim))
-	}
 }
 
 // CheckGate panics unless the arguments of Ops.Gate fit each other.

@@ -45,21 +45,6 @@ func TestActsResize(t *testing.T) {
 	require.Same(t, first, &x.Codes[0], "a smaller shape reuses the buffer")
 }
 
-func TestPagePut(t *testing.T) {
-	const kvHeads, headDim = 2, 3
-	p := NewPage(kvHeads, headDim)
-	k, v := []float32{1, 2, 3, 4, 5, 6}, []float32{-1, -2, -3, -4, -5, -6}
-	p.Put(5, k, v, kvHeads, headDim)
-	for h := range kvHeads {
-		for d := range headDim {
-			require.Equal(t, k[h*headDim+d], p.K[(h*headDim+d)*PageLen+5])
-			require.Equal(t, v[h*headDim+d], p.V[(h*PageLen+5)*headDim+d])
-		}
-	}
-	require.PanicsWithValue(t, "kernels: Page.Put: slot is 64, want 0..63", func() { p.Put(64, k, v, kvHeads, headDim) })
-	require.PanicsWithValue(t, "kernels: Page.Put: len(v) is 5, want 6", func() { p.Put(0, k, v[:5], kvHeads, headDim) })
-}
-
 func TestFinite(t *testing.T) {
 	for _, x := range []float32{0, 1, -1, math.MaxFloat32, math.SmallestNonzeroFloat32} {
 		require.True(t, Finite(x))
@@ -92,8 +77,6 @@ func TestChecks(t *testing.T) {
 	}
 	ad := func(*Dense) {}
 	rms := &Norm{Kind: RMS, Weight: f(3)}
-	page := NewPage(2, 4)
-	n := AttentionScratch(4)
 
 	for want, call := range map[string]func(){
 		"": func() {
@@ -106,9 +89,9 @@ func TestChecks(t *testing.T) {
 			CheckTernaryFloat(f(10), 5, tern(as), f(260), 2, 130, 0, 5)
 			CheckTernaryFloat(f(5), 0, tern(func(w *Ternary) { w.Group, w.Scales = 128, f(10) }), f(130), 1, 0, 0, 5)
 			CheckDense(f(3), 3, dense(ad), f(5), 1, 5, 1, 3)
+			CheckDotInt16(make([]int32, 2), make([]int8, 64), make([]int16, 32), 1, 2)
 			CheckEmbedRow(f(5), dense(ad), 2)
 			CheckRope(f(8), 4, f(2), f(2))
-			CheckAttention(f(4), f(4), []*Page{page, nil}, 1, 2, 4, 64, f(n))
 			CheckGate(f(2), f(2), f(2), ReLU2)
 			CheckAdd(nil, nil)
 		},
@@ -147,21 +130,16 @@ func TestChecks(t *testing.T) {
 		"Dense: len(w.Data) is 15, want 60":                                      func() { CheckDense(f(3), 3, dense(func(w *Dense) { w.Type = F32 }), f(5), 1, 5, 0, 3) },
 		"Dense: len(w.Scales) is 0, want 3":                                      func() { CheckDense(f(3), 3, dense(func(w *Dense) { w.Scales = nil }), f(5), 1, 5, 0, 3) },
 		"Dense: rows 2..1, want a range within 0..3":                             func() { CheckDense(f(3), 3, dense(ad), f(5), 1, 5, 2, 1) },
+		"DotInt16: len(x) is 33, want a positive multiple of 32":                 func() { CheckDotInt16(nil, nil, make([]int16, 33), 0, 0) },
+		"DotInt16: len(rows) is 33, want a multiple of len(x) 32":                func() { CheckDotInt16(nil, make([]int8, 33), make([]int16, 32), 0, 0) },
+		"DotInt16: rows 0..2, want a range within 0..1":                          func() { CheckDotInt16(nil, make([]int8, 32), make([]int16, 32), 0, 2) },
+		"DotInt16: len(y) is 0, want at least 1":                                 func() { CheckDotInt16(nil, make([]int8, 32), make([]int16, 32), 0, 1) },
 		"EmbedRow: row is 3, want 0..2":                                          func() { CheckEmbedRow(f(5), dense(ad), 3) },
 		"EmbedRow: len(dst) is 4, want 5":                                        func() { CheckEmbedRow(f(4), dense(ad), 0) },
 		"Rope: headDim is 3, want a positive even number":                        func() { CheckRope(f(3), 3, f(1), f(1)) },
 		"Rope: len(x) is 6, want a multiple of headDim 4":                        func() { CheckRope(f(6), 4, f(2), f(2)) },
 		"Rope: len(cos) is 1, want 2":                                            func() { CheckRope(f(4), 4, f(1), f(2)) },
 		"Rope: len(sin) is 3, want 2":                                            func() { CheckRope(f(4), 4, f(2), f(3)) },
-		"Attention: headDim is 0, want a positive number":                        func() { CheckAttention(nil, nil, nil, 0, 1, 0, 1, nil) },
-		"Attention: kvHead is 2, want 0..1":                                      func() { CheckAttention(f(4), f(4), []*Page{page}, 2, 2, 4, 1, f(n)) },
-		"Attention: n is 0, want at least one position":                          func() { CheckAttention(f(4), f(4), []*Page{page}, 0, 2, 4, 0, f(n)) },
-		"Attention: len(out) is 3, want 4":                                       func() { CheckAttention(f(3), f(4), []*Page{page}, 0, 2, 4, 1, f(n)) },
-		"Attention: len(q) is 5, want 4":                                         func() { CheckAttention(f(4), f(5), []*Page{page}, 0, 2, 4, 1, f(n)) },
-		"Attention: 1 pages, want at least 2 for 65 positions":                   func() { CheckAttention(f(4), f(4), []*Page{page}, 0, 2, 4, 65, f(n)) },
-		"Attention: page 1 is nil, want a page":                                  func() { CheckAttention(f(4), f(4), []*Page{page, nil}, 0, 2, 4, 65, f(n)) },
-		"Attention: page 0 has 512 keys and 512 values, want 256 of each":        func() { CheckAttention(f(4), f(4), []*Page{page}, 0, 1, 4, 1, f(n)) },
-		"Attention: len(scratch) is 67, want at least 68":                        func() { CheckAttention(f(4), f(4), []*Page{page}, 0, 2, 4, 1, f(n-1)) },
 		"Gate: len(g) is 1, want 2":                                              func() { CheckGate(f(2), f(1), f(2), SiLU) },
 		"Gate: len(u) is 3, want 2":                                              func() { CheckGate(f(2), f(2), f(3), SiLU) },
 		"Gate: activation is 0, want SiLU or ReLU2":                              func() { CheckGate(f(2), f(2), f(2), 0) },

@@ -50,6 +50,10 @@ type Ops interface {
 	// Dense multiplies rows lo..hi-1 of a dense matrix by m tokens, laid out as in TernaryFloat (section 10).
 	Dense(y []float32, ldy int, w *Dense, x []float32, m, ldx, lo, hi int)
 
+	// DotInt16 writes the exact dots of rows lo..hi-1 of int8 with x: y[row]. Rows are len(x) codes, which is a
+	// multiple of Lanes. The sum of |code * x| over a row must fit an int32; the caller sees to that.
+	DotInt16(y []int32, rows []int8, x []int16, lo, hi int)
+
 	// EmbedRow writes one row of w, exact for the float types, code*scale for I8 (section 10). dst has w.Cols
 	// elements.
 	EmbedRow(dst []float32, w *Dense, row int)
@@ -58,10 +62,19 @@ type Ops interface {
 	// headDim/2 elements and belong to one position (section 11).
 	Rope(x []float32, headDim int, cos, sin []float32)
 
-	// Attention writes the attention of one query head over positions 0..n-1, n >= 1, of one kv head
-	// (section 12). Page i holds positions i*PageLen to i*PageLen+PageLen-1; there may be more pages than n
-	// needs. scratch has AttentionScratch(headDim) elements and its content is lost.
-	Attention(out, q []float32, pages []*Page, kvHead, kvHeads, headDim, n int, scratch []float32)
+	// StoreKV stores one position's keys and values, [kvHeads][headDim] each, keys already rotated, in the format of
+	// the page (section 12). slot is the position within the page. Calls for different slots of a page may run at
+	// the same time. The error is a *KVRangeError, after which the slot's content is undefined.
+	StoreKV(page *Page, slot int, k, v []float32) error
+
+	// Attention merges chunks lo..hi-1, ascending, into one part for every query of a (section 12). parts is
+	// [a.Rows][a.Heads][AttentionPart(headDim)]. A query that attends to none of the chunks gets an empty part.
+	Attention(parts []float32, a *Queries, lo, hi int)
+
+	// MergeAttention finishes one query: it merges n parts, ascending, of which all but the first hold one chunk or
+	// none, and writes the attention to out, headDim elements (section 12). Part i begins at parts[i*stride]. At
+	// least one part is not empty.
+	MergeAttention(out, parts []float32, stride, n int)
 
 	// Gate writes act(g)*u element by element (section 13); h may be g or u.
 	Gate(h, g, u []float32, act Activation)

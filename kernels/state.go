@@ -27,40 +27,6 @@ func (x *Acts) Resize(m, k int) {
 // Token is the padded codes of token m, a view of Stride elements.
 func (x *Acts) Token(m int) []int8 { return x.Codes[m*x.Stride : (m+1)*x.Stride] }
 
-// Page is the keys and values of PageLen consecutive positions of one layer, for all of its kv heads.
-type Page struct {
-	K []float32 // [kvHeads][headDim][PageLen]: a lane of positions for each dimension
-	V []float32 // [kvHeads][PageLen][headDim]
-}
-
-// NewPage allocates a page of zeros.
-func NewPage(kvHeads, headDim int) *Page {
-	n := kvHeads * headDim * PageLen
-	b := make([]float32, 2*n)
-	return &Page{K: b[:n:n], V: b[n:]}
-}
-
-// Put stores one position's keys and values, [kvHeads][headDim] each, keys already rotated. slot is the position
-// within the page.
-func (p *Page) Put(slot int, k, v []float32, kvHeads, headDim int) {
-	if !(uint(slot) < PageLen) {
-		fail("Page.Put", "slot is %d, want 0..%d", slot, PageLen-1)
-	}
-	checkLen("Page.Put", "k", len(k), kvHeads*headDim)
-	checkLen("Page.Put", "v", len(v), kvHeads*headDim)
-	checkLen("Page.Put", "page.K", len(p.K), kvHeads*headDim*PageLen)
-	checkLen("Page.Put", "page.V", len(p.V), kvHeads*headDim*PageLen)
-	for i, x := range k {
-		p.K[i*PageLen+slot] = x
-	}
-	for h := range kvHeads {
-		copy(p.V[(h*PageLen+slot)*headDim:][:headDim], v[h*headDim:])
-	}
-}
-
-// AttentionScratch is the number of elements of Ops.Attention's scratch.
-func AttentionScratch(headDim int) int { return PageLen + headDim }
-
 // RopeType says how rotary frequencies are scaled. The zero value is none of them.
 type RopeType uint8
 

@@ -31,6 +31,9 @@ func (w *Ternary) Groups() int {
 // PadCols rounds a number of columns up to whole tiles.
 func PadCols(cols int) int { return (cols + TileCols - 1) / TileCols * TileCols }
 
+// PadLanes rounds a number of columns up to whole groups of lanes.
+func PadLanes(cols int) int { return (cols + Lanes - 1) / Lanes * Lanes }
+
 // TernaryBytes is the length of Ternary.Tiles for a shape.
 func TernaryBytes(rows, cols int) int {
 	return (rows + TileRows - 1) / TileRows * (PadCols(cols) / TileCols) * TileBytes

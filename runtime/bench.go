@@ -5,8 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
-	"sync"
-	"sync/atomic"
+	"strings"
 	"time"
 
 	"github.com/tritter-ai/tritter/format"
@@ -14,35 +13,56 @@ import (
 
 // BenchTest is one measurement, named as llama-bench names them: pp512 is the
 // prefill of 512 tokens, tg32 the decode of 32 tokens one by one, after a prompt
-// of 16.
+// of 16. tg32@8 does so for 8 sequences in the same steps.
 type BenchTest struct {
 	Name   string
 	Decode bool
-	Tokens int
+	Tokens int // of each sequence
+	Batch  int // sequences
 }
 
-// ParseBenchTest reads "ppN" or "tgN".
+// ParseBenchTest reads "ppN" or "tgN", with "@B" for B sequences.
 func ParseBenchTest(name string) (BenchTest, error) {
-	if len(name) > 2 && (name[:2] == "pp" || name[:2] == "tg") {
-		if n, err := strconv.Atoi(name[2:]); err == nil && n > 0 {
-			return BenchTest{Name: name, Decode: name[:2] == "tg", Tokens: n}, nil
-		}
+	t := BenchTest{Name: name, Decode: strings.HasPrefix(name, "tg"), Batch: 1}
+	length, batch, several := strings.Cut(name, "@")
+	var err error
+	if several {
+		t.Batch, err = strconv.Atoi(batch)
 	}
-	return BenchTest{}, fmt.Errorf("test %q, want ppN (prefill of N tokens) or tgN (decode of N tokens), such as pp512 or tg32", name)
+	if len(length) > 2 && (length[:2] == "pp" || length[:2] == "tg") && err == nil {
+		t.Tokens, err = strconv.Atoi(length[2:])
+	}
+	if err != nil || t.Tokens < 1 || t.Batch < 1 {
+		return BenchTest{}, fmt.Errorf("test %q, want ppN (prefill of N tokens) or tgN (decode of N tokens), such as pp512 or tg32, with @B for B sequences at once", name)
+	}
+	return t, nil
 }
 
-// BenchResult is what a test gave: tokens a second, of several repetitions.
+// Positions returns how long the sequences of the test become.
+func (t *BenchTest) Positions() int {
+	if t.Decode {
+		return t.Tokens + benchPrompt
+	}
+	return t.Tokens
+}
+
+// BenchResult is what a test gave: tokens a second of all sequences together, of
+// several repetitions.
 type BenchResult struct {
 	Test   string  `json:"test"`
 	Median float64 `json:"median_tokens_per_second"`
 	Best   float64 `json:"best_tokens_per_second"`
 	Runs   int     `json:"runs"`
+
+	// Share is the part of the memory's speed that the median takes: of a decode,
+	// where the weights are larger than the caches; otherwise 0.
+	Share float64 `json:"share_of_memory_speed,omitempty"`
+	// ReadSpeed is the greatest speed, in bytes a second, at which the engine's
+	// threads could read its weights, measured between the repetitions; with Share.
+	ReadSpeed float64 `json:"read_bytes_per_second,omitempty"`
 }
 
 const benchPrompt = 16
-
-// sink keeps the compiler from dropping sums that nobody reads.
-var sink atomic.Uint64
 
 // Bench measures a test. The first repetition, which pays for cold pages, is left
 // out.
@@ -50,13 +70,12 @@ func Bench(ctx context.Context, e Engine, test BenchTest, repetitions int) (Benc
 	if repetitions < 1 {
 		return BenchResult{}, fmt.Errorf("%d repetitions, want at least 1", repetitions)
 	}
-	positions := test.Tokens
-	if test.Decode {
-		positions += min(benchPrompt, e.Plan().Context)
+	positions, limit := test.Positions(), e.Plan().Context
+	if positions > limit || positions < test.Tokens {
+		return BenchResult{}, fmt.Errorf("%s needs %d positions and the context has %d; measure fewer tokens, or another model", test.Name, positions, limit)
 	}
-	if n := e.Plan().Context; positions > n || positions < test.Tokens {
-		return BenchResult{}, fmt.Errorf("%s needs %d positions and the context has %d; measure fewer tokens, or another model", test.Name, positions, n)
-	}
+	result := BenchResult{Test: test.Name, Runs: repetitions}
+	reader, _ := e.(weightReader)
 	var rates []float64
 	for i := range repetitions + 1 {
 		rate, err := benchOnce(ctx, e, test)
@@ -66,28 +85,52 @@ func Bench(ctx context.Context, e Engine, test BenchTest, repetitions int) (Benc
 		if i > 0 {
 			rates = append(rates, rate)
 		}
+		if reader != nil && test.Decode && e.Plan().Filter == 0 && e.Model().DecodeBytes() > 2*lastCache() {
+			for range 3 {
+				speed, err := readSpeed(reader)
+				if err != nil {
+					return BenchResult{}, err
+				}
+				result.ReadSpeed = max(result.ReadSpeed, speed)
+			}
+		}
 	}
 	slices.Sort(rates)
-	return BenchResult{Test: test.Name, Median: rates[len(rates)/2], Best: rates[len(rates)-1], Runs: repetitions}, nil
+	result.Median, result.Best = rates[len(rates)/2], rates[len(rates)-1]
+	if result.ReadSpeed > 0 {
+		result.Share = result.Median / float64(test.Batch) * float64(e.Model().DecodeBytes()) / result.ReadSpeed
+	}
+	return result, nil
 }
 
 func benchOnce(ctx context.Context, e Engine, test BenchTest) (float64, error) {
-	seq := e.NewSequence()
-	defer seq.Close()
 	vocab := e.Model().Config.VocabSize
 	tokens := make([]int, max(test.Tokens, benchPrompt))
 	for i := range tokens {
 		at := i % vocab
 		tokens[i] = (at*at*31 + at*7 + 1) % vocab
 	}
-	step := func(tokens []int) error {
-		_, err := e.Forward(ctx, []Span{{Seq: seq, Tokens: tokens, Logits: PositionLast}})
+	spans := make([]Span, test.Batch)
+	for i := range spans {
+		spans[i] = Span{Seq: e.NewSequence(), Logits: PositionLast}
+		if e.Plan().Filter > 0 {
+			spans[i].Top = 1
+		}
+		defer spans[i].Seq.Close()
+	}
+	var results []Result
+	step := func(tokens []int) (err error) {
+		for i := range spans {
+			spans[i].Tokens = tokens
+		}
+		results, err = e.ForwardInto(ctx, spans, results)
 		return err
 	}
+	all := float64(test.Batch * test.Tokens)
 	if !test.Decode {
 		begun := time.Now()
 		err := step(tokens[:test.Tokens])
-		return float64(test.Tokens) / time.Since(begun).Seconds(), err
+		return all / time.Since(begun).Seconds(), err
 	}
 	if err := step(tokens[:benchPrompt]); err != nil {
 		return 0, err
@@ -98,7 +141,7 @@ func benchOnce(ctx context.Context, e Engine, test BenchTest) (float64, error) {
 			return 0, err
 		}
 	}
-	return float64(test.Tokens) / time.Since(begun).Seconds(), nil
+	return all / time.Since(begun).Seconds(), nil
 }
 
 // DecodeBytes returns how many bytes of weights the decode of one token reads.
@@ -116,38 +159,4 @@ func (m *Model) DecodeBytes() int64 {
 		total += t.ScaleLength
 	}
 	return total
-}
-
-// MemoryBandwidth measures how many bytes a second this machine's memory gives to
-// a number of goroutines that only read: the best of three passes over buffers
-// that no cache holds.
-func MemoryBandwidth(threads int) float64 {
-	words := max(1<<30/threads, 4<<20) / 8
-	buffers := make([][]uint64, threads)
-	for i := range buffers {
-		buffers[i] = make([]uint64, words)
-		for j := range buffers[i] {
-			buffers[i][j] = uint64(j)
-		}
-	}
-	best := 0.0
-	for range 3 {
-		var wg sync.WaitGroup
-		begun := time.Now()
-		for _, b := range buffers {
-			wg.Go(func() {
-				var s0, s1, s2, s3 uint64
-				for ; len(b) >= 8; b = b[8:] {
-					s0 += b[0] + b[4]
-					s1 += b[1] + b[5]
-					s2 += b[2] + b[6]
-					s3 += b[3] + b[7]
-				}
-				sink.Store(s0 + s1 + s2 + s3)
-			})
-		}
-		wg.Wait()
-		best = max(best, float64(threads)*float64(words)*8/time.Since(begun).Seconds())
-	}
-	return best
 }

@@ -7,7 +7,6 @@ import (
 	goruntime "runtime"
 	"sync"
 
-	"github.com/tritter-ai/tritter/format"
 	"github.com/tritter-ai/tritter/kernels"
 	"github.com/tritter-ai/tritter/kernels/cpu"
 	"github.com/tritter-ai/tritter/model"
@@ -19,17 +18,31 @@ const batchLen = 128
 
 // cpuEngine runs a model over one implementation of the fine operations. Its
 // forward pass reads in the order of the papers.
+//
+// A step allocates nothing once its buffers have grown: the arguments of an
+// operation stand in step, and what the pool runs are the methods in parts.
 type cpuEngine struct {
-	ops   kernels.Ops
-	model *Model
-	opt   Options
-	cache cache
-	pool  *pool
+	ops        kernels.Ops
+	model      *Model
+	weights    *weights
+	opt        Options
+	plan       MemoryPlan
+	tracker    *MemoryTracker
+	planned    int         // blocks of the cache that the tracker knows of
+	huge       *huge       // where the weights are, or nil
+	filter     *headFilter // or nil
+	stop       func()      // ends the prefault
+	activation kernels.Activation
+	cache      cache
+	pool       *pool
 
-	mu     sync.Mutex // one computation at a time: they share the buffers below
+	mu     sync.Mutex // one computation at a time: they share what follows
 	closed bool
 	buf    buffers
 	rows   []row
+	used   map[*sequence]bool
+	step   step
+	parts  parts
 }
 
 // row is one position of the batch being computed.
@@ -42,48 +55,109 @@ type row struct {
 
 // buffers hold the activations of one batch. Matrices are [row, width].
 type buffers struct {
-	x, tmp      []float32 // residual stream, output of o and down: [., hidden]
-	normed      []float32 // input of a matrix with float activations
-	shared      []float32 // output of a norm that is followed by norms inside the projections
-	acts        kernels.Acts
-	q, att      []float32 // [., heads x headDim]
-	k, v        []float32 // [., kvHeads x headDim]
-	gate, up    []float32 // [., intermediate]
-	cos, sin    []float32 // [., headDim/2]
-	final       []float32 // rows whose hidden state or logits are wanted: [., hidden]
-	targets     []target
-	logits      []float32 // [., vocab]
-	attnScratch sync.Pool
-	pageTables  map[*sequence][]*kernels.Page
+	x, tmp     []float32 // residual stream, output of o and down: [., hidden]
+	normed     []float32 // input of a matrix with float activations
+	shared     []float32 // output of a norm that is followed by norms inside the projections
+	acts       kernels.Acts
+	q, att     []float32 // [., heads x headDim]
+	k, v       []float32 // [., kvHeads x headDim]
+	gate, up   []float32 // [., intermediate]
+	cos, sin   []float32 // [., headDim/2]
+	final      []float32 // rows whose hidden state or logits are wanted: [., hidden]
+	targets    []target
+	logits     []float32 // [., vocab]
+	attention  attention
+	pageTables [][]*kernels.Page // one a span
+}
+
+// step is the call being computed and the arguments of its operations.
+type step struct {
+	ctx     context.Context
+	spans   []Span
+	results []Result
+	rows    []row // of the batch
+	layer   int
+	prepare prepare
+	linear  linear
+	head    head
+}
+
+// head holds the arguments of headPart.
+type head struct {
+	y, x []float32
+	m    int
+}
+
+// parts are the methods that compute parts of operations, bound once.
+type parts struct {
+	compute                            func() error
+	start, prepare, linear, gate, head func(lo, hi int) error
+	place, attend, merge               func(lo, hi int) error
 }
 
 // MaxThreads bounds Options.Threads: more than any machine has cores.
 const MaxThreads = 1024
 
-// NewCPU returns the engine that computes m on the CPU.
-func NewCPU(m *Model, opt Options) (Engine, error) {
-	c := &m.Config
-	if opt.Context == 0 {
-		opt.Context = c.MaxPositionEmbeddings
-	}
-	if opt.Context < 1 || opt.Context > c.MaxPositionEmbeddings {
-		return nil, fmt.Errorf("context is %d, want 1 to %d, the model's max_position_embeddings", opt.Context, c.MaxPositionEmbeddings)
+// complete fills in what opt leaves open and reports what is out of range.
+func (opt *Options) complete(c *model.Config) error {
+	if err := opt.completePositions(c); err != nil {
+		return err
 	}
 	if opt.Threads < 0 || opt.Threads > MaxThreads {
-		return nil, fmt.Errorf("threads is %d, want 1 to %d, or 0 for all cores", opt.Threads, MaxThreads)
+		return fmt.Errorf("threads is %d, want 1 to %d, or 0 for all cores", opt.Threads, MaxThreads)
 	}
-	if n := goruntime.GOMAXPROCS(0); opt.Threads == 0 {
-		opt.Threads = n
+	if opt.Threads == 0 {
+		opt.Threads = goruntime.GOMAXPROCS(0)
+	}
+	if opt.Load == "" {
+		opt.Load = LoadMmap
+	}
+	if opt.Load != LoadMmap && opt.Load != LoadHuge {
+		return fmt.Errorf("load is %q, want %q or %q", opt.Load, LoadMmap, LoadHuge)
 	}
 	if opt.Kernels == nil {
 		opt.Kernels = cpu.New()
 	}
-	e := &cpuEngine{ops: opt.Kernels, model: m, opt: opt, pool: newPool(opt.Threads)}
-	e.cache = cache{layers: c.NumLayers, kvHeads: c.NumKVHeads, headDim: c.HeadDim}
-	e.buf.pageTables = map[*sequence][]*kernels.Page{}
-	e.buf.attnScratch.New = func() any {
-		s := make([]float32, kernels.AttentionScratch(c.HeadDim))
-		return &s
+	return nil
+}
+
+// NewCPU returns the engine that computes m on the CPU. It takes the memory of a
+// sequence of opt.Context positions into account: a *MemoryError says that this
+// machine cannot hold it.
+func NewCPU(m *Model, opt Options) (Engine, error) {
+	c := &m.Config
+	if err := opt.complete(c); err != nil {
+		return nil, err
+	}
+	e := &cpuEngine{ops: opt.Kernels, model: m, opt: opt, weights: &m.weights, activation: activations[c.Activation], used: map[*sequence]bool{}}
+	e.plan = newPlan(c, m.file.Header(), &opt)
+	e.tracker = hostTracker()
+	if err := e.plan.reserve(e.tracker, e.plan.Total()-m.loaded); err != nil {
+		return nil, err
+	}
+	e.cache = newCache(c, &opt)
+	e.planned = int(e.plan.Cache / (e.plan.PerToken * kernels.PageLen))
+	e.parts = parts{compute: e.compute, start: e.startPart, prepare: e.preparePart, linear: e.linearPart, gate: e.gatePart, head: e.headPart, place: e.placePart, attend: e.attendPart, merge: e.mergePart}
+	e.prepareAttention()
+	e.pool = newPool(opt.Threads)
+	e.stop = func() {}
+	if opt.Load == LoadHuge {
+		if err := e.copyWeights(); err != nil {
+			e.pool.close()
+			return nil, err
+		}
+	}
+	if opt.Filter {
+		if kind := headEncoding(c, m.file.Header()); filterBytes(c, kind) == 0 {
+			return nil, errors.Join(fmt.Errorf("a filter is for heads of f32, f16 or bf16, and this model's is %s; leave it out", kind), e.Close())
+		}
+		var err error
+		if e.filter, err = e.newFilter(); err != nil {
+			return nil, errors.Join(err, e.Close())
+		}
+	}
+	if opt.Prefault && e.plan.Load == LoadMmap {
+		e.stop = prefault(m)
 	}
 	return e, nil
 }
@@ -92,41 +166,43 @@ func (e *cpuEngine) Name() string          { return "cpu/" + e.ops.Name() }
 func (e *cpuEngine) Model() *Model         { return e.model }
 func (e *cpuEngine) NewSequence() Sequence { return &sequence{cache: &e.cache} }
 
+func (e *cpuEngine) Plan() MemoryPlan { return e.plan }
+
 func (e *cpuEngine) Close() error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.pool.close()
+	if e.closed {
+		return nil
+	}
 	e.closed = true
+	e.stop()
+	e.pool.close()
+	if e.huge != nil {
+		return e.huge.free()
+	}
 	return nil
 }
 
-func (e *cpuEngine) Plan() MemoryPlan {
-	c := &e.model.Config
-	p := MemoryPlan{Context: e.opt.Context, Loaded: e.model.loaded, PerToken: int64(c.NumLayers) * int64(c.NumKVHeads) * int64(c.HeadDim) * 2 * 4}
-	h := e.model.file.Header()
-	for i := range h.Tensors {
-		if h.Tensors[i].Encoding != format.Trit3 { // those are counted as loaded
-			p.Mapped += h.Tensors[i].Length
-		}
-		p.Mapped += h.Tensors[i].ScaleLength
-	}
-	pages := (int64(p.Context) + kernels.PageLen - 1) / kernels.PageLen
-	p.Cache = pages * kernels.PageLen * p.PerToken
-	return p
+func (e *cpuEngine) Forward(ctx context.Context, spans []Span) ([]Result, error) {
+	return e.ForwardInto(ctx, spans, nil)
 }
 
-func (e *cpuEngine) Forward(ctx context.Context, spans []Span) ([]Result, error) {
+func (e *cpuEngine) ForwardInto(ctx context.Context, spans []Span, results []Result) ([]Result, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.closed {
 		return nil, errors.New("the engine is closed")
 	}
 	c := &e.model.Config
-	results := make([]Result, len(spans))
-	used := make(map[*sequence]bool, len(spans))
+	if cap(results) < len(spans) {
+		results = append(results[:cap(results)], make([]Result, len(spans)-cap(results))...)
+	}
+	results = results[:len(spans)]
+	clear(e.used)
 	e.rows = e.rows[:0]
-	for i, sp := range spans {
-		n, err := e.checkSpan(&sp, used)
+	for i := range spans {
+		sp := &spans[i]
+		n, err := e.checkSpan(sp)
 		if err != nil {
 			return nil, fmt.Errorf("span %d: %w", i, err)
 		}
@@ -134,25 +210,75 @@ func (e *cpuEngine) Forward(ctx context.Context, spans []Span) ([]Result, error)
 		for at := range n {
 			e.rows = append(e.rows, row{seq: seq, pos: seq.len + at, span: i, at: at})
 		}
-		results[i].Logits = make([]float32, sp.Logits.count(n)*c.VocabSize)
-		results[i].Hidden = make([]float32, sp.Hidden.count(n)*c.HiddenSize)
+		results[i].Filtered = false
+		grow(&results[i].Logits, sp.Logits.count(n)*c.VocabSize)
+		grow(&results[i].Hidden, sp.Hidden.count(n)*c.HiddenSize)
 	}
-	clear(e.buf.pageTables)
-	for i := range spans {
-		spans[i].Seq.(*sequence).reserve(spanLen(&spans[i], c.HiddenSize))
+	if err := e.admit(spans); err != nil {
+		return nil, err
 	}
-	for lo := 0; lo < len(e.rows); lo += batchLen {
-		if err := ctx.Err(); err != nil {
-			return nil, err
-		}
-		if err := e.batch(e.rows[lo:min(lo+batchLen, len(e.rows))], spans, results); err != nil {
-			return nil, err
-		}
+	for len(e.buf.pageTables) < len(spans) {
+		e.buf.pageTables = append(e.buf.pageTables, nil)
 	}
 	for i := range spans {
-		spans[i].Seq.(*sequence).len += spanLen(&spans[i], c.HiddenSize)
+		spans[i].Seq.(*sequence).begin()
+	}
+	e.step.ctx, e.step.spans, e.step.results = ctx, spans, results
+	err := e.pool.guarded(e.parts.compute)
+	e.step.ctx, e.step.spans, e.step.results = nil, nil, nil // the caller's
+	for i := range spans {
+		if seq := spans[i].Seq.(*sequence); err != nil {
+			seq.rollback()
+		} else {
+			seq.commit(spanLen(&spans[i], c.HiddenSize))
+		}
+	}
+	if err != nil {
+		return nil, err
 	}
 	return results, nil
+}
+
+// admit takes the cache that spans need into account. The first sequence's is part
+// of the plan.
+func (e *cpuEngine) admit(spans []Span) error {
+	e.cache.mu.Lock()
+	defer e.cache.mu.Unlock()
+	short := -len(e.cache.free)
+	for i := range spans {
+		seq := spans[i].Seq.(*sequence)
+		blocks := e.cache.greatest(seq.len + spanLen(&spans[i], e.model.Config.HiddenSize))
+		short += max(blocks-len(seq.blocks), 0)
+		if n := len(seq.blocks); n > 0 && seq.blocks[n-1].refs > 1 {
+			short++ // a copy, to write to
+		}
+	}
+	if more := e.cache.made + max(short, 0) - e.planned; more > 0 {
+		if err := e.tracker.Reserve("key-value cache of several sequences", int64(more)*kernels.PageLen*e.plan.PerToken, "run fewer sequences at once, use shorter ones, or a smaller cache format (--kv int8)"); err != nil {
+			return err
+		}
+		e.planned += more
+	}
+	return nil
+}
+
+// compute computes the rows, a batch at a time.
+func (e *cpuEngine) compute() error {
+	for lo := 0; lo < len(e.rows); lo += batchLen {
+		if err := e.step.ctx.Err(); err != nil {
+			return err
+		}
+		rows := e.rows[lo:min(lo+batchLen, len(e.rows))]
+		for rest := rows; len(rest) > 0; {
+			run := firstRun(rest)
+			run[0].seq.extend(run[0].pos, run[0].pos+len(run))
+			rest = rest[len(run):]
+		}
+		if err := e.batch(rows); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func spanLen(sp *Span, hidden int) int {
@@ -163,7 +289,7 @@ func spanLen(sp *Span, hidden int) int {
 }
 
 // checkSpan returns the number of positions of sp, or why it cannot be computed.
-func (e *cpuEngine) checkSpan(sp *Span, used map[*sequence]bool) (int, error) {
+func (e *cpuEngine) checkSpan(sp *Span) (int, error) {
 	c := &e.model.Config
 	seq, ok := sp.Seq.(*sequence)
 	switch {
@@ -171,14 +297,14 @@ func (e *cpuEngine) checkSpan(sp *Span, used map[*sequence]bool) (int, error) {
 		return 0, errors.New("the sequence belongs to another engine")
 	case seq.closed:
 		return 0, errors.New("the sequence is closed")
-	case used[seq]:
+	case e.used[seq]:
 		return 0, errors.New("the sequence appears in two spans of one call; give it one span")
 	case sp.Tokens != nil && sp.Embeddings != nil:
 		return 0, errors.New("a span has tokens or embeddings, not both")
 	case len(sp.Embeddings)%c.HiddenSize != 0:
 		return 0, fmt.Errorf("%d values are not whole embeddings of hidden_size %d", len(sp.Embeddings), c.HiddenSize)
 	}
-	used[seq] = true
+	e.used[seq] = true
 	for i, id := range sp.Tokens {
 		if id < 0 || id >= c.VocabSize {
 			return 0, fmt.Errorf("token %d is id %d, want 0 to %d", i, id, c.VocabSize-1)
@@ -204,7 +330,7 @@ func grow(s *[]float32, n int) []float32 {
 }
 
 // batch computes up to batchLen positions in every layer.
-func (e *cpuEngine) batch(rows []row, spans []Span, results []Result) error {
+func (e *cpuEngine) batch(rows []row) error {
 	c, b := &e.model.Config, &e.buf
 	n, hidden := len(rows), c.HiddenSize
 	qDim, kvDim := c.NumHeads*c.HeadDim, c.NumKVHeads*c.HeadDim
@@ -212,205 +338,68 @@ func (e *cpuEngine) batch(rows []row, spans []Span, results []Result) error {
 	q, att := grow(&b.q, n*qDim), grow(&b.att, n*qDim)
 	k, v := grow(&b.k, n*kvDim), grow(&b.v, n*kvDim)
 	gate, up := grow(&b.gate, n*c.IntermediateSize), grow(&b.up, n*c.IntermediateSize)
-	if err := e.start(rows, spans); err != nil {
+	e.step.rows = rows
+	if err := e.start(); err != nil {
 		return err
 	}
-	for i := range e.model.layers {
-		l := &e.model.layers[i]
-		in := func(err error) error { return fmt.Errorf("layer %d: %w", i, err) }
+	var add residual // of the block before
+	for i := range e.weights.layers {
+		l := &e.weights.layers[i]
+		e.step.layer = i
 
 		// Attention: x += o(attention(q, k, v))
-		if err := e.project(x, hidden, l.attnNorm, to{q, l.q}, to{k, l.k}, to{v, l.v}); err != nil {
-			return in(err)
+		if err := e.project(x, hidden, add, l.attnNorm, false, to{q, l.q}, to{k, l.k}, to{v, l.v}); err != nil {
+			return err
 		}
-		if err := e.place(rows, i, l); err != nil {
-			return in(err)
+		if err := e.place(); err != nil {
+			return inLayer(i, err)
 		}
-		if err := e.attend(rows, att, q); err != nil {
-			return in(err)
+		if err := e.attend(); err != nil {
+			return inLayer(i, err)
 		}
-		if err := e.project(att, qDim, l.attnSubNorm, to{tmp, l.o}); err != nil {
-			return in(err)
+		if err := e.project(att, qDim, residual{}, l.attnSubNorm, false, to{tmp, l.o}); err != nil {
+			return err
 		}
-		if err := e.residual(x, tmp, l.postAttnNorm); err != nil {
-			return in(err)
-		}
+		add = residual{tmp, l.postAttnNorm, i}
 
 		// Feed-forward: x += down(act(gate(x)) * up(x))
-		if err := e.project(x, hidden, l.mlpNorm, to{gate, l.gate}, to{up, l.up}); err != nil {
-			return in(err)
+		if err := e.project(x, hidden, add, l.mlpNorm, true, to{gate, l.gate}, to{up, l.up}); err != nil {
+			return err
 		}
-		act := activations[c.Activation]
-		if err := e.pool.split(len(gate), 64, func(lo, hi int) error {
-			e.ops.Gate(gate[lo:hi], gate[lo:hi], up[lo:hi], act)
-			return nil
-		}); err != nil {
-			return in(err)
+		if err := e.project(gate, c.IntermediateSize, residual{}, l.mlpSubNorm, false, to{tmp, l.down}); err != nil {
+			return err
 		}
-		if err := e.project(gate, c.IntermediateSize, l.mlpSubNorm, to{tmp, l.down}); err != nil {
-			return in(err)
-		}
-		if err := e.residual(x, tmp, l.postMLPNorm); err != nil {
-			return in(err)
-		}
+		add = residual{tmp, l.postMLPNorm, i}
 	}
-	return e.finish(rows, spans, results)
+	e.step.layer = noLayer
+	if err := e.prepare(prepare{x: x, width: hidden, add: add}); err != nil {
+		return err
+	}
+	return e.finish()
 }
 
 var activations = map[model.Activation]kernels.Activation{model.SiLU: kernels.SiLU, model.ReLU2: kernels.ReLU2}
 
 // start fills the residual stream with embeddings, and the rotary angles.
-func (e *cpuEngine) start(rows []row, spans []Span) error {
-	c, b := &e.model.Config, &e.buf
-	hidden, half := c.HiddenSize, c.HeadDim/2
-	cos, sin := grow(&b.cos, len(rows)*half), grow(&b.sin, len(rows)*half)
-	for _, r := range rows {
-		if _, ok := b.pageTables[r.seq]; !ok {
-			b.pageTables[r.seq] = nil
-		}
-	}
-	return e.pool.split(len(rows), 1, func(lo, hi int) error {
-		for i := lo; i < hi; i++ {
-			r, x := rows[i], b.x[i*hidden:(i+1)*hidden]
-			if sp := &spans[r.span]; sp.Embeddings != nil {
-				copy(x, sp.Embeddings[r.at*hidden:])
-			} else {
-				e.ops.EmbedRow(x, &e.model.embed, sp.Tokens[r.at])
-			}
-			e.model.rope.At(r.pos, cos[i*half:(i+1)*half], sin[i*half:(i+1)*half])
-		}
-		return nil
-	})
+func (e *cpuEngine) start() error {
+	n, half := len(e.step.rows), e.model.Config.HeadDim/2
+	grow(&e.buf.cos, n*half)
+	grow(&e.buf.sin, n*half)
+	return e.pool.split(n, 1, e.parts.start)
 }
 
-// to is a matrix and where its product goes.
-type to struct {
-	y []float32
-	w projection
-}
-
-// project normalizes x (norm nil: not), quantizes it where the model says so, and
-// multiplies it by each matrix. Matrices with a norm of their own each get an
-// input of their own.
-func (e *cpuEngine) project(x []float32, width int, norm *kernels.Norm, outs ...to) error {
-	if outs[0].w.norm == nil {
-		in, err := e.input(x, width, norm)
-		if err != nil {
-			return err
+func (e *cpuEngine) startPart(lo, hi int) error {
+	b, hidden, half := &e.buf, e.model.Config.HiddenSize, e.model.Config.HeadDim/2
+	for i := lo; i < hi; i++ {
+		r, x := e.step.rows[i], b.x[i*hidden:(i+1)*hidden]
+		if sp := &e.step.spans[r.span]; sp.Embeddings != nil {
+			copy(x, sp.Embeddings[r.at*hidden:])
+		} else {
+			e.ops.EmbedRow(x, &e.weights.embed, sp.Tokens[r.at])
 		}
-		for _, o := range outs {
-			if err := e.multiply(o.y, o.w.Ternary, in); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
-	if norm != nil {
-		shared := grow(&e.buf.shared, len(x))
-		if err := e.normRows(shared, x, width, norm); err != nil {
-			return err
-		}
-		x = shared
-	}
-	for _, o := range outs {
-		in, err := e.input(x, width, o.w.norm)
-		if err != nil {
-			return err
-		}
-		if err := e.multiply(o.y, o.w.Ternary, in); err != nil {
-			return err
-		}
+		e.model.rope.At(r.pos, b.cos[i*half:(i+1)*half], b.sin[i*half:(i+1)*half])
 	}
 	return nil
-}
-
-// input is what matrices multiply: int8 activations, or floats [., width].
-type input struct {
-	acts  *kernels.Acts // nil: floats
-	x     []float32
-	width int
-}
-
-// input prepares x, which it does not change, in the engine's buffers.
-func (e *cpuEngine) input(x []float32, width int, norm *kernels.Norm) (input, error) {
-	b, n := &e.buf, len(x)/width
-	if e.model.Config.ActivationQuant == model.ActivationInt8 {
-		b.acts.Resize(n, width)
-		return input{acts: &b.acts}, e.pool.split(n, 1, func(lo, hi int) (err error) {
-			for i := lo; i < hi && err == nil; i++ {
-				b.acts.Max[i], err = e.ops.NormQuant(b.acts.Token(i), x[i*width:(i+1)*width], norm)
-			}
-			return err
-		})
-	}
-	if norm == nil {
-		return input{x: x, width: width}, nil
-	}
-	normed := grow(&b.normed, len(x))
-	return input{x: normed, width: width}, e.normRows(normed, x, width, norm)
-}
-
-func (e *cpuEngine) multiply(y []float32, w *kernels.Ternary, in input) error {
-	return e.pool.split(w.Rows, kernels.TileRows, func(lo, hi int) error {
-		if in.acts != nil {
-			e.ops.TernaryInt8(y, w.Rows, w, in.acts, lo, hi)
-		} else {
-			e.ops.TernaryFloat(y, w.Rows, w, in.x, len(in.x)/in.width, in.width, lo, hi)
-		}
-		return nil
-	})
-}
-
-func (e *cpuEngine) normRows(y, x []float32, width int, norm *kernels.Norm) error {
-	return e.pool.split(len(x)/width, 1, func(lo, hi int) error {
-		for i := lo; i < hi; i++ {
-			if err := e.ops.Norm(y[i*width:(i+1)*width], x[i*width:(i+1)*width], norm); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-}
-
-// residual adds y to x and applies the norm after the sum, if there is one.
-func (e *cpuEngine) residual(x, y []float32, norm *kernels.Norm) error {
-	e.ops.Add(x, y)
-	if norm == nil {
-		return nil
-	}
-	return e.normRows(x, x, e.model.Config.HiddenSize, norm)
-}
-
-// place normalizes and rotates the queries and keys of a batch and stores keys
-// and values in their pages.
-func (e *cpuEngine) place(rows []row, layer int, l *layer) error {
-	c, b := &e.model.Config, &e.buf
-	dim, half := c.HeadDim, c.HeadDim/2
-	qDim, kvDim := c.NumHeads*dim, c.NumKVHeads*dim
-	for seq := range b.pageTables {
-		b.pageTables[seq] = seq.pages(layer, b.pageTables[seq][:0])
-	}
-	return e.pool.split(len(rows), 1, func(lo, hi int) error {
-		for i := lo; i < hi; i++ {
-			q, k, v := b.q[i*qDim:(i+1)*qDim], b.k[i*kvDim:(i+1)*kvDim], b.v[i*kvDim:(i+1)*kvDim]
-			if l.qNorm != nil {
-				if err := e.normHeads(q, l.qNorm); err != nil {
-					return err
-				}
-			}
-			if l.kNorm != nil {
-				if err := e.normHeads(k, l.kNorm); err != nil {
-					return err
-				}
-			}
-			cos, sin := b.cos[i*half:(i+1)*half], b.sin[i*half:(i+1)*half]
-			e.ops.Rope(q, dim, cos, sin)
-			e.ops.Rope(k, dim, cos, sin)
-			page := b.pageTables[rows[i].seq][rows[i].pos/kernels.PageLen]
-			page.Put(rows[i].pos%kernels.PageLen, k, v, c.NumKVHeads, dim)
-		}
-		return nil
-	})
 }
 
 func (e *cpuEngine) normHeads(x []float32, norm *kernels.Norm) error {
@@ -423,49 +412,61 @@ func (e *cpuEngine) normHeads(x []float32, norm *kernels.Norm) error {
 	return nil
 }
 
-// attend computes every query head of every row over the positions up to its own.
-func (e *cpuEngine) attend(rows []row, att, q []float32) error {
-	c, b := &e.model.Config, &e.buf
-	dim, shared := c.HeadDim, c.NumHeads/c.NumKVHeads
-	return e.pool.split(len(rows)*c.NumHeads, 1, func(lo, hi int) error {
-		scratch := b.attnScratch.Get().(*[]float32)
-		defer b.attnScratch.Put(scratch)
-		for i := lo; i < hi; i++ {
-			r, head := rows[i/c.NumHeads], i%c.NumHeads
-			e.ops.Attention(att[i*dim:(i+1)*dim], q[i*dim:(i+1)*dim], b.pageTables[r.seq], head/shared, c.NumKVHeads, dim, r.pos+1, *scratch)
-		}
-		return nil
-	})
-}
-
 // finish computes the hidden states and logits that the spans want.
-func (e *cpuEngine) finish(rows []row, spans []Span, results []Result) error {
-	hidden, vocab := e.model.Config.HiddenSize, e.model.Config.VocabSize
-	states, targets, err := e.final(rows, spans, func(sp *Span) Positions { return sp.Hidden })
+func (e *cpuEngine) finish() error {
+	hidden, results := e.model.Config.HiddenSize, e.step.results
+	states, targets, err := e.final(func(sp *Span) Positions { return sp.Hidden })
 	if err != nil {
 		return err
 	}
 	for i, t := range targets {
 		copy(results[t.span].Hidden[t.at*hidden:], states[i*hidden:(i+1)*hidden])
 	}
-	if states, targets, err = e.final(rows, spans, func(sp *Span) Positions { return sp.Logits }); err != nil || len(targets) == 0 {
+	if states, targets, err = e.final(func(sp *Span) Positions { return sp.Logits }); err != nil || len(targets) == 0 {
 		return err
 	}
-	logits := grow(&e.buf.logits, len(targets)*vocab)
-	if w := e.model.head.Ternary; w != nil {
-		err = e.project(states, hidden, nil, to{logits, projection{Ternary: w}})
-	} else {
-		err = e.pool.split(vocab, kernels.TileRows, func(lo, hi int) error {
-			e.ops.Dense(logits, vocab, e.model.head.Dense, states, len(targets), hidden, lo, hi)
-			return nil
-		})
-	}
-	if err != nil {
+	if err := e.logits(states, targets); err != nil {
 		return fmt.Errorf("head: %w", err)
 	}
-	for i, t := range targets {
-		copy(results[t.span].Logits[t.at*vocab:], logits[i*vocab:(i+1)*vocab])
+	return nil
+}
+
+// logits multiplies states by the head. Those of one span go straight to its
+// result; those of several are computed together, to read the head once.
+func (e *cpuEngine) logits(states []float32, targets []target) error {
+	hidden, vocab, results := e.model.Config.HiddenSize, e.model.Config.VocabSize, e.step.results
+	first, last := targets[0], targets[len(targets)-1]
+	direct := first.span == last.span // rows are in the order of spans and positions
+	y := results[first.span].Logits[first.at*vocab:]
+	if !direct {
+		y = grow(&e.buf.logits, len(targets)*vocab)
 	}
+	y = y[:len(targets)*vocab]
+	if len(targets) == 1 && e.step.spans[first.span].Logits == PositionLast {
+		done, err := e.filtered(&e.step.spans[first.span], y, states)
+		if results[first.span].Filtered = done; done || err != nil {
+			return err
+		}
+	}
+	var err error
+	if w := e.weights.head.Ternary; w != nil {
+		err = e.project(states, hidden, residual{}, nil, false, to{y, projection{Ternary: w}})
+	} else {
+		e.step.head = head{y: y, x: states, m: len(targets)}
+		err = e.pool.split(vocab, rowAlign, e.parts.head)
+	}
+	if err != nil || direct {
+		return err
+	}
+	for i, t := range targets {
+		copy(results[t.span].Logits[t.at*vocab:], y[i*vocab:(i+1)*vocab])
+	}
+	return nil
+}
+
+func (e *cpuEngine) headPart(lo, hi int) error {
+	h := &e.step.head
+	e.ops.Dense(h.y, e.model.Config.VocabSize, e.weights.head.Dense, h.x, h.m, e.model.Config.HiddenSize, lo, hi)
 	return nil
 }
 
@@ -474,11 +475,11 @@ type target struct{ span, at int }
 
 // final returns the hidden states after the final norm of the rows whose spans
 // want them, and where they go.
-func (e *cpuEngine) final(rows []row, spans []Span, wanted func(*Span) Positions) ([]float32, []target, error) {
+func (e *cpuEngine) final(wanted func(*Span) Positions) ([]float32, []target, error) {
 	hidden, b := e.model.Config.HiddenSize, &e.buf
 	b.final, b.targets = b.final[:0], b.targets[:0]
-	for i, r := range rows {
-		sp := &spans[r.span]
+	for i, r := range e.step.rows {
+		sp := &e.step.spans[r.span]
 		t := target{span: r.span}
 		switch wanted(sp) {
 		case PositionAll:
@@ -493,8 +494,6 @@ func (e *cpuEngine) final(rows []row, spans []Span, wanted func(*Span) Positions
 		b.final = append(b.final, b.x[i*hidden:(i+1)*hidden]...)
 		b.targets = append(b.targets, t)
 	}
-	if err := e.normRows(b.final, b.final, hidden, e.model.norm); err != nil {
-		return nil, nil, fmt.Errorf("final norm: %w", err)
-	}
-	return b.final, b.targets, nil
+	err := e.prepare(prepare{x: b.final, width: hidden, norm: e.weights.norm, into: intoFloats, out: b.final})
+	return b.final, b.targets, err
 }

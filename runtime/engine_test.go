@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/tritter-ai/tritter/format"
+	"github.com/tritter-ai/tritter/kernels"
 	"github.com/tritter-ai/tritter/kernels/cpu"
 	"github.com/tritter-ai/tritter/kernels/ref"
 	"github.com/tritter-ai/tritter/runtime"
@@ -17,69 +18,97 @@ import (
 // are split into calls, batches, forks and threads, every logit has the same bits.
 func TestLogitsDoNotDependOnSplitting(t *testing.T) {
 	for name := range shapes {
-		t.Run(name, func(t *testing.T) {
-			m := tiny(t, name)
-			vocab := m.Config.VocabSize
-			tokens := ids(150, vocab, 1)
-			one := engine(t, m, runtime.Options{Threads: 2, Kernels: ref.New()})
-			seq := one.NewSequence()
-			want := forward(t, one, runtime.Span{Seq: seq, Tokens: tokens, Logits: runtime.PositionAll})[0].Logits
-			require.Len(t, want, len(tokens)*vocab)
-			require.Equal(t, len(tokens), seq.Len())
-
-			var fast []runtime.Engine
-			for i, threads := range []int{1, 2, 3, 7} {
-				for _, ops := range cpu.Implementations() {
-					if i == 0 || ops.Name() != "ref" {
-						fast = append(fast, engine(t, m, runtime.Options{Threads: threads, Kernels: ops}))
-					}
-				}
-			}
-			for _, e := range fast {
-				steps := []int{1, 3, 63, 64, 65, 129}
-				if testing.Short() {
-					steps = []int{1, 65}
-				}
-				for _, step := range steps {
-					s := e.NewSequence()
-					var got []float32
-					for lo := 0; lo < len(tokens); lo += step {
-						part := tokens[lo:min(lo+step, len(tokens))]
-						got = append(got, forward(t, e, runtime.Span{Seq: s, Tokens: part, Logits: runtime.PositionAll})[0].Logits...)
-					}
-					require.Equal(t, want, got, "%s, steps of %d", e.Name(), step)
-					s.Close()
-				}
-			}
-
-			// A batch: the neighbours of a sequence do not matter.
-			e := engine(t, m, runtime.Options{Threads: 2})
-			a, b, c := e.NewSequence(), e.NewSequence(), e.NewSequence()
-			forward(t, e, runtime.Span{Seq: b, Tokens: ids(70, vocab, 2)})
-			r := forward(t, e,
-				runtime.Span{Seq: c, Tokens: ids(5, vocab, 3), Logits: runtime.PositionLast},
-				runtime.Span{Seq: a, Tokens: tokens[:100], Logits: runtime.PositionLast},
-				runtime.Span{Seq: b, Tokens: ids(90, vocab, 4)})
-			require.Equal(t, want[99*vocab:100*vocab], r[1].Logits)
-			require.Len(t, r[0].Logits, vocab)
-			require.Empty(t, r[2].Logits)
-
-			// Forks share pages until they part, in both directions.
-			for _, at := range []int{100, 64, 33} {
-				a.Truncate(at)
-				f := a.Fork()
-				forward(t, e, runtime.Span{Seq: a, Tokens: ids(40, vocab, 5)})
-				r = forward(t, e, runtime.Span{Seq: f, Tokens: tokens[at:], Logits: runtime.PositionLast})
-				require.Equal(t, want[149*vocab:], r[0].Logits, "fork at %d", at)
-				a.Close()
-				a = f
-			}
-			// Truncate, and go on elsewhere.
-			a.Truncate(10)
-			r = forward(t, e, runtime.Span{Seq: a, Tokens: tokens[10:80], Logits: runtime.PositionLast})
-			require.Equal(t, want[79*vocab:80*vocab], r[0].Logits)
-		})
+		t.Run(name, func(t *testing.T) { splitting(t, name, runtime.Options{}, 1, 3, 63, 64, 65, 129) })
 	}
+	for name, opt := range map[string]runtime.Options{
+		"f16":         {KV: kernels.KVF16},
+		"int8":        {KV: kernels.KVInt8},
+		"int4":        {KV: kernels.KVInt4},
+		"window":      {Window: 40, Sinks: 3},
+		"window int4": {KV: kernels.KVInt4, Window: 23, Sinks: 70},
+		"window of 1": {Window: 1},
+	} {
+		t.Run(name, func(t *testing.T) { splitting(t, "bitnet", opt, 1, 65) })
+	}
+}
+
+func splitting(t *testing.T, name string, opt runtime.Options, steps ...int) {
+	m := tiny(t, name)
+	vocab := m.Config.VocabSize
+	with := func(threads int, ops kernels.Ops) runtime.Engine {
+		o := opt
+		o.Threads, o.Kernels = threads, ops
+		return engine(t, m, o)
+	}
+	tokens := ids(150, vocab, 1)
+	one := with(2, ref.New())
+	seq := one.NewSequence()
+	want := forward(t, one, runtime.Span{Seq: seq, Tokens: tokens, Logits: runtime.PositionAll})[0].Logits
+	require.Len(t, want, len(tokens)*vocab)
+	require.Equal(t, len(tokens), seq.Len())
+
+	var fast []runtime.Engine
+	for i, threads := range []int{1, 2, 3, 7} {
+		for _, ops := range cpu.Implementations() {
+			if i == 0 || ops.Name() != "ref" {
+				fast = append(fast, with(threads, ops))
+			}
+		}
+	}
+	for _, e := range fast {
+		if testing.Short() {
+			steps = []int{1, 65}
+		}
+		for _, step := range steps {
+			s := e.NewSequence()
+			var got []float32
+			for lo := 0; lo < len(tokens); lo += step {
+				part := tokens[lo:min(lo+step, len(tokens))]
+				got = append(got, forward(t, e, runtime.Span{Seq: s, Tokens: part, Logits: runtime.PositionAll})[0].Logits...)
+			}
+			require.Equal(t, want, got, "%s, steps of %d", e.Name(), step)
+			s.Close()
+		}
+	}
+
+	// A batch: the neighbours of a sequence do not matter.
+	e := with(2, nil)
+	a, b, c := e.NewSequence(), e.NewSequence(), e.NewSequence()
+	forward(t, e, runtime.Span{Seq: b, Tokens: ids(70, vocab, 2)})
+	r := forward(t, e,
+		runtime.Span{Seq: c, Tokens: ids(5, vocab, 3), Logits: runtime.PositionLast},
+		runtime.Span{Seq: a, Tokens: tokens[:100], Logits: runtime.PositionLast},
+		runtime.Span{Seq: b, Tokens: ids(90, vocab, 4)})
+	require.Equal(t, want[99*vocab:100*vocab], r[1].Logits)
+	require.Len(t, r[0].Logits, vocab)
+	require.Empty(t, r[2].Logits)
+
+	// Forks share pages until they part, in both directions.
+	for _, at := range []int{100, 64, 33} {
+		rewind(t, e, a, tokens, at)
+		f := a.Fork()
+		forward(t, e, runtime.Span{Seq: a, Tokens: ids(40, vocab, 5)})
+		r = forward(t, e, runtime.Span{Seq: f, Tokens: tokens[at:], Logits: runtime.PositionLast})
+		require.Equal(t, want[149*vocab:], r[0].Logits, "fork at %d", at)
+		a.Close()
+		a = f
+	}
+	// Truncate, and go on elsewhere.
+	rewind(t, e, a, tokens, 10)
+	r = forward(t, e, runtime.Span{Seq: a, Tokens: tokens[10:80], Logits: runtime.PositionLast})
+	require.Equal(t, want[79*vocab:80*vocab], r[0].Logits)
+}
+
+// rewind truncates s, which begins with tokens, to n positions, by way of none where
+// a window has let go of what those need.
+func rewind(t *testing.T, e runtime.Engine, s runtime.Sequence, tokens []int, n int) {
+	if n >= s.Oldest() {
+		s.Truncate(n)
+		return
+	}
+	require.Panics(t, func() { s.Truncate(n) })
+	s.Truncate(0)
+	forward(t, e, runtime.Span{Seq: s, Tokens: tokens[:n]})
 }
 
 func TestHiddenAndEmbeddings(t *testing.T) {
@@ -157,11 +186,27 @@ func TestEngineOptions(t *testing.T) {
 	require.ErrorContains(t, err, "context is 301, want 1 to 300")
 	_, err = runtime.NewCPU(m, runtime.Options{Threads: -1})
 	require.ErrorContains(t, err, "threads is -1")
+	for want, opt := range map[string]runtime.Options{
+		"KV format is 9, want KVF32, KVF16, KVInt8 or KVInt4":                                                  {KV: 9},
+		"window is -1 with 0 sinks, want 0 or more of both":                                                    {Window: -1},
+		"sinks is 4 without a window; set a window, or no sinks":                                               {Sinks: 4},
+		"a window of 297 and 4 sinks are 301 positions, want at most 300, the model's max_position_embeddings": {Window: 297, Sinks: 4},
+		"context is 16777217, want 1 to 16777216, the greatest position there is":                              {Window: 10, Context: 1<<24 + 1},
+	} {
+		_, err := runtime.NewCPU(m, opt)
+		require.EqualError(t, err, want)
+	}
 	e := engine(t, m, runtime.Options{Context: 100})
 	p := e.Plan()
 	require.Equal(t, int64(2*2*12*2*4), p.PerToken, "layers x kv heads x head_dim x (key, value) x 4 bytes")
 	require.Equal(t, 128*p.PerToken, p.Cache, "whole pages")
+	require.Equal(t, "f32", p.KV)
 	require.Equal(t, "cpu/"+cpu.New().Name(), e.Name())
+
+	p = engine(t, m, runtime.Options{KV: kernels.KVInt4, Window: 100, Sinks: 4}).Plan()
+	require.Equal(t, int64(2*(2*(12+4)+4)), p.PerToken, "layers x (kv heads x (key, value and two f16) and two f16)")
+	require.Equal(t, 1<<24, p.Context)
+	require.Less(t, p.Cache, 64*10*p.PerToken)
 }
 
 // TestManifest: a file whose directory does not fit its config is refused, every

@@ -20,15 +20,23 @@ type Model struct {
 	Config     model.Config
 	Generation model.Generation // zero when the file has no such section
 
-	file   *format.File
-	embed  kernels.Dense
-	head   Linear
-	norm   *kernels.Norm
-	layers []layer
+	file *format.File
+	weights
 	rope   *ref.Rope
+	memory *MemoryTracker
 	loaded int64 // bytes of matrices that had to be unpacked into memory
 
 	tokenizer func() (*tokenizer.Tokenizer, error)
+}
+
+// weights are all tensors of a model.
+type weights struct {
+	embed  kernels.Dense
+	head   Linear // Dense is &embed where the head is tied
+	norm   *kernels.Norm
+	layers []layer
+
+	unpacked map[*kernels.Ternary]bool // those that are no views of the file
 }
 
 // layer holds one block. A norm that the architecture does not have is nil.
@@ -175,7 +183,8 @@ func LoadModel(f *format.File) (*Model, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &Model{Config: *c, Generation: *g, file: f, layers: make([]layer, c.NumLayers)}
+	m := &Model{Config: *c, Generation: *g, file: f, memory: hostTracker()}
+	m.layers, m.unpacked = make([]layer, c.NumLayers), map[*kernels.Ternary]bool{}
 	m.tokenizer = sync.OnceValues(func() (*tokenizer.Tokenizer, error) { return ReadTokenizer(f, c.VocabSize) })
 	if m.rope, err = ref.NewRope(ropeSpec(&c.Rope), c.HeadDim); err != nil {
 		return nil, configError("section config", err)
@@ -310,14 +319,24 @@ func (m *Model) ternary(name string) (*kernels.Ternary, error) {
 		return nil, err
 	}
 	if info.Encoding == format.Trit3 {
-		tiles := make([]byte, len(data)/quantize.TileBytes3*quantize.TileBytes2)
-		if err := quantize.Repack3To2(tiles, data); err != nil {
+		n := len(data) / quantize.TileBytes3 * quantize.TileBytes2
+		if err := m.memory.Reserve("tensor "+name+", unpacked from base 3", int64(n), "use a machine with more memory, or convert with --encoding trit2, which needs no copy"); err != nil {
+			return nil, err
+		}
+		tiles := make([]byte, n)
+		err := quantize.Repack3To2(tiles, data)
+		m.file.Forget(data)
+		if err != nil {
 			return nil, &format.FormatError{Class: format.ClassCode, Offset: info.Offset, Field: "tensor " + name, Got: err.Error(), Want: "base-3 codes"}
 		}
 		m.loaded += int64(len(tiles))
 		data = tiles
 	}
-	return &kernels.Ternary{Rows: info.Dims[0], Cols: info.Dims[1], Tiles: data, Scales: scales, Group: info.Group}, nil
+	w := &kernels.Ternary{Rows: info.Dims[0], Cols: info.Dims[1], Tiles: data, Scales: scales, Group: info.Group}
+	if info.Encoding == format.Trit3 {
+		m.unpacked[w] = true
+	}
+	return w, nil
 }
 
 func (m *Model) linear(name string) (Linear, error) {

@@ -1,13 +1,11 @@
 package runtime
 
 import (
-	"container/heap"
 	"errors"
 	"fmt"
 	"math"
-	"math/bits"
+	"slices"
 
-	"github.com/tritter-ai/tritter/kernels/ref"
 	"github.com/tritter-ai/tritter/quantize"
 )
 
@@ -51,39 +49,22 @@ func (s *Sampling) Validate() error {
 	return errors.Join(errs...)
 }
 
-// candidate is a token that may be drawn. Its weight is its probability relative
-// to the greatest, in units of 2^-40: sums of integers are exact, so they do not
-// depend on the order in which an engine adds them.
-type candidate struct {
-	id     int
-	logit  float32
-	weight uint64
-}
-
-// byLogit is a heap whose top is the greatest logit, the lower id first.
-type byLogit []candidate
-
-func (h byLogit) Len() int { return len(h) }
-func (h byLogit) Less(i, j int) bool {
-	return h[i].logit > h[j].logit || h[i].logit == h[j].logit && h[i].id < h[j].id
-}
-func (h byLogit) Swap(i, j int) { h[i], h[j] = h[j], h[i] }
-func (h *byLogit) Push(any)     { panic("runtime: candidates only leave the heap") }
-func (h *byLogit) Pop() any {
-	last := len(*h) - 1
-	c := (*h)[last]
-	*h = (*h)[:last]
-	return c
-}
-
 // Sample chooses the token at a position of a sequence (the number of tokens
 // before it). seen holds the distinct tokens that the repetition penalty applies
-// to. logits is overwritten. The error reports logits that are not finite.
+// to; it may be nil when there is none. logits is overwritten. The error reports
+// logits that are not finite.
 func (s *Sampling) Sample(logits []float32, seen map[int]bool, position int) (int, error) {
-	if err := quantize.CheckFinite(logits); err != nil {
-		return 0, fmt.Errorf("logits: %w", err)
+	return s.sample(logits, false, seen, position)
+}
+
+// sample is Sample for logits some of which may be -Inf, left out: those of
+// tokens that cannot be chosen.
+func (s *Sampling) sample(logits []float32, filtered bool, seen map[int]bool, position int) (int, error) {
+	top, finite := greatest(logits)
+	if !finite && !filtered {
+		return 0, fmt.Errorf("logits: %w", quantize.CheckFinite(logits))
 	}
-	if penalty := float32(s.RepetitionPenalty); penalty != 1 {
+	if penalty := float32(s.RepetitionPenalty); penalty != 1 && len(seen) > 0 {
 		for id := range seen {
 			if logits[id] > 0 {
 				logits[id] /= penalty
@@ -91,98 +72,46 @@ func (s *Sampling) Sample(logits []float32, seen map[int]bool, position int) (in
 				logits[id] *= penalty
 			}
 		}
-	}
-	best := 0
-	for id, l := range logits {
-		if l > logits[best] {
-			best = id
-		}
+		top, _ = greatest(logits)
 	}
 	temperature := float32(s.Temperature)
 	if temperature == 0 {
-		return best, nil
+		return slices.Index(logits, top), nil
 	}
-	for id := range logits {
-		logits[id] /= temperature
+	if temperature != 1 {
+		for id := range logits {
+			logits[id] /= temperature
+		}
+		if top, finite = greatest(logits); !finite && !filtered {
+			return 0, fmt.Errorf("logits over a temperature of %g: %w", s.Temperature, quantize.CheckFinite(logits))
+		}
 	}
-	if err := quantize.CheckFinite(logits); err != nil {
-		return 0, fmt.Errorf("logits over a temperature of %g: %w", s.Temperature, err)
-	}
-	return s.draw(s.candidates(logits, logits[best]), position), nil
+	d := drafts.Get().(*draft)
+	id := d.draw(s, logits, top, position)
+	drafts.Put(d)
+	return id, nil
 }
 
-// candidates weighs the tokens. One whose weight is zero is never drawn.
-func (s *Sampling) candidates(logits []float32, greatest float32) byLogit {
-	h := make(byLogit, 0, 256)
-	for id, l := range logits {
-		if w := weight(l - greatest); w > 0 {
-			h = append(h, candidate{id, l, w})
-		}
+// greatest returns the greatest logit, and whether all are finite. Without NaNs,
+// floats are ordered as the integers of their bits, negative ones turned around;
+// of two zeros it may return either, which are equal.
+func greatest(logits []float32) (top float32, finite bool) {
+	const least = math.MinInt32
+	k0, k1, k2, k3 := int32(least), int32(least), int32(least), int32(least)
+	a0, a1, a2, a3 := uint32(0), uint32(0), uint32(0), uint32(0)
+	rest := logits
+	for ; len(rest) >= 4; rest = rest[4:] { // four chains, which do not wait for each other
+		u0, u1, u2, u3 := math.Float32bits(rest[0]), math.Float32bits(rest[1]), math.Float32bits(rest[2]), math.Float32bits(rest[3])
+		a0, a1, a2, a3 = max(a0, u0<<1), max(a1, u1<<1), max(a2, u2<<1), max(a3, u3<<1)
+		k0, k1, k2, k3 = max(k0, orderKey(u0)), max(k1, orderKey(u1)), max(k2, orderKey(u2)), max(k3, orderKey(u3))
 	}
-	heap.Init(&h)
-	return h
+	for _, l := range rest {
+		u := math.Float32bits(l)
+		a0, k0 = max(a0, u<<1), max(k0, orderKey(u))
+	}
+	top = math.Float32frombits(uint32(orderKey(uint32(max(k0, k1, k2, k3)))))
+	return top, max(a0, a1, a2, a3) < 0x7f800000<<1
 }
 
-// weight returns floor(exp(d) 2^40) for d <= 0.
-func weight(d float32) uint64 {
-	if d < -28 { // exp(-28) < 2^-40
-		return 0
-	}
-	return uint64(math.Ldexp(float64(ref.Exp32(d)), 40))
-}
-
-// draw applies top-k, top-p and min-p and draws among what is left.
-func (s *Sampling) draw(h byLogit, position int) int {
-	kept := h // in no particular order, as long as only the sum matters
-	var sorted []candidate
-	next := func() candidate {
-		c := heap.Pop(&h).(candidate)
-		sorted = append(sorted, c)
-		return c
-	}
-	if s.TopK > 0 && s.TopK < len(h) {
-		for range s.TopK {
-			next()
-		}
-		h, kept = nil, sorted
-	}
-	total := sum(kept)
-	if s.TopP < 1 {
-		enough, run := uint64(math.Ceil(float64(s.TopP)*float64(total))), uint64(0)
-		cut := 0
-		for ; run < enough && (cut < len(sorted) || len(h) > 0); cut++ {
-			if cut == len(sorted) {
-				next()
-			}
-			run += sorted[cut].weight
-		}
-		sorted, h, total = sorted[:cut], nil, run
-	}
-	if s.MinP > 0 {
-		for len(h) > 0 {
-			next()
-		}
-		n, greatest := 1, sorted[0].logit // the first always survives
-		for n < len(sorted) && float64(ref.Exp32(sorted[n].logit-greatest)) >= s.MinP {
-			n++
-		}
-		sorted = sorted[:n]
-		total = sum(sorted)
-	}
-	target, _ := bits.Mul64(philox(s.Seed, uint64(position)), total)
-	for i, run := 0, uint64(0); ; i++ {
-		if i == len(sorted) {
-			next()
-		}
-		if run += sorted[i].weight; run > target {
-			return sorted[i].id
-		}
-	}
-}
-
-func sum(cs []candidate) (total uint64) {
-	for _, c := range cs {
-		total += c.weight
-	}
-	return total
-}
+// orderKey turns the bits of floats into integers of the same order, and back.
+func orderKey(u uint32) int32 { return int32(u ^ uint32(int32(u)>>31)>>1) }

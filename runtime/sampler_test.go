@@ -5,6 +5,7 @@ import (
 	"math"
 	"math/big"
 	"math/bits"
+	"math/rand/v2"
 	"slices"
 	"testing"
 
@@ -183,9 +184,82 @@ func TestSamplingValidate(t *testing.T) {
 // TestWeightsCannotOverflow: the greatest vocabulary of equal logits still sums
 // inside 64 bits.
 func TestWeightsCannotOverflow(t *testing.T) {
-	require.Equal(t, uint64(1)<<40, weight(0))
-	hi, _ := bits.Mul64(weight(0), 1<<23)
+	require.Equal(t, uint64(1)<<40, weight(1))
+	hi, _ := bits.Mul64(weight(1), 1<<24-1)
 	require.Zero(t, hi)
-	require.Zero(t, weight(-30))
-	require.Zero(t, weight(float32(math.Inf(-1))))
+	require.Equal(t, -1, binOf(-28.001))
+	require.Equal(t, -1, binOf(float32(math.Inf(-1))))
+	require.Zero(t, weight(ref.Exp32(-28.001)), "what has no bin has no weight")
+	require.Equal(t, binCount-1, binOf(-28))
+	require.Zero(t, binOf(float32(math.Copysign(0, -1))))
+}
+
+// TestExpBelow compares the exponential of the draw with the reference, on a grid
+// of bit patterns and around every multiple of ln 2.
+func TestExpBelow(t *testing.T) {
+	same := func(x float32) {
+		if x <= 0 && x >= -farthest && expBelow(x) != ref.Exp32(x) {
+			require.Equal(t, ref.Exp32(x), expBelow(x), "exp(%v)", x)
+		}
+	}
+	same(0)
+	for u := uint32(1 << 31); u <= math.Float32bits(-farthest); u += 1009 {
+		same(math.Float32frombits(u))
+	}
+	for n := range 41 {
+		at := math.Float32bits(float32(-math.Ln2 * (float64(n) + 0.5)))
+		for i := range uint32(4000) {
+			same(math.Float32frombits(at - 2000 + i))
+		}
+	}
+}
+
+// logitsOf returns random logits of a vocabulary, spread as those of a model.
+func logitsOf(vocab int) []float32 {
+	rng := rand.New(rand.NewPCG(1, 2))
+	out := make([]float32, vocab)
+	for i := range out {
+		out[i] = float32(rng.NormFloat64() * 3)
+	}
+	out[vocab/3] = 18
+	return out
+}
+
+func TestSampleAllocatesNothing(t *testing.T) {
+	if RaceEnabled {
+		t.Skip("sync.Pool allocates under the race detector")
+	}
+	logits, buf := logitsOf(5000), make([]float32, 5000)
+	for _, s := range []Sampling{{TopP: 1, RepetitionPenalty: 1}, {Temperature: 0.7, TopP: 0.9, TopK: 50, MinP: 0.01, RepetitionPenalty: 1.1}} {
+		position := 0
+		require.Zero(t, testing.AllocsPerRun(100, func() {
+			copy(buf, logits)
+			position++
+			_, err := s.Sample(buf, map[int]bool{}, position)
+			require.NoError(t, err)
+		}))
+	}
+}
+
+// BenchmarkSample draws from a vocabulary of 128,256 tokens.
+func BenchmarkSample(b *testing.B) {
+	logits := logitsOf(128256)
+	buf := make([]float32, len(logits))
+	for name, s := range map[string]Sampling{
+		"greedy": {TopP: 1, RepetitionPenalty: 1},
+		"top-p":  {Temperature: 1, TopP: 0.9, RepetitionPenalty: 1},
+		"all":    {Temperature: 0.7, TopP: 0.9, TopK: 50, MinP: 0.01, RepetitionPenalty: 1.1},
+	} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			position := 0
+			for b.Loop() {
+				copy(buf, logits)
+				position++
+				if _, err := s.Sample(buf, nil, position); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
 }

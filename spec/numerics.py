@@ -241,23 +241,97 @@ def rotate(x, cs, sn):
 
 
 # Section 12
-def attention(q, keys, values):
-    d = len(q)
+def half(x):
+    """The bits of the f16 nearest to x, from the definition of f16's spacing."""
+    if abs(x) >= 65520:
+        return 0x7C00 | (0x8000 if neg(x) else 0)
+    e = max(math.frexp(x)[1] - 1, -14) if x else -14
+    n = round(F(abs(x)) / F(2) ** (e - 10))  # half to even; 2048 carries into the exponent
+    return ((e + 14) << 10) + n | (0x8000 if neg(x) else 0)
+
+
+def unhalf(u):
+    return struct.unpack("<e", struct.pack("<H", u))[0]
+
+
+def store_f16(x):
+    """The bits of each element, or None where an error has to be reported; likewise below."""
+    return None if any(not math.isfinite(v) or abs(v) >= 65520 for v in x) else [half(v) for v in x]
+
+
+def store_int8(x):
+    if not all(map(math.isfinite, x)):
+        return None
+    s = div(max(abs(v) for v in x), 127.0)
+    return s, [0.0 if s == 0 else float(max(-127, min(127, rint(div(v, s))))) for v in x]
+
+
+def store_int4(x):
+    if not all(map(math.isfinite, x)):
+        return None
+    order = lambda v: (v, not neg(v))
+    lo, hi = min(x, key=order), max(x, key=order)
+    if sub(hi, lo) == math.inf:
+        return None  # an infinite scale
+    s = max(div(sub(hi, lo), 15.0), round32(F(1, 10**8)))
+    o = sub(-8.0, div(lo, s))
+    s16, o16, codes = half(s), half(o), None
+    if s16 == 0 or o16 & 0x7FFF == 0x7C00:
+        s16, o16, codes = 0, half(add(mul(hi, 0.5), mul(lo, 0.5))), [0.0] * len(x)
+    if s16 == 0x7C00 or o16 & 0x7FFF == 0x7C00:
+        return None
+    return s16, o16, codes or [float(max(-8, min(7, rint(add(div(v, s), o)))) + 8) for v in x]
+
+
+def affine(s16, o16):
+    a, o = unhalf(s16), unhalf(o16)
+    return (a, o) if a == 0 else (a, mul(-add(o, 8.0), a))
+
+
+def attention(q, keys, values, fmt="f32", window=0, sinks=0, sink_q=None, head=0):
+    """The query at the last position, over kv head `head`. keys and values are those of all kv heads, position by position."""
+    d, t = len(q), len(keys) - 1
+    own = slice(head * d, (head + 1) * d)
     z = round32(F(1 / math.sqrt(float(d))))
+    if fmt == "int4":
+        kept = [store_int4(x[own]) for x in keys], [store_int4(x) for x in values]
+        (kab, vab), (keys, values) = ([affine(*x[:2]) for x in m] for m in kept), ([x[2] for x in m] for m in kept)
+        values = [x[own] for x in values]
+    else:
+        keys, values = ([x[own] for x in m] for m in (keys, values))
+    if fmt == "f16":
+        keys, values = ([[unhalf(u) for u in store_f16(x)] for x in m] for m in (keys, values))
+    if fmt == "int8":
+        (ks, keys), (vs, values) = (zip(*map(store_int8, m)) for m in (keys, values))
     m = l = o = None
-    for c in range(0, len(keys), 64):
-        s = []
-        for k in keys[c : c + 64]:
+    for c in range(0, t + 1, 64):
+        js = [j for j in range(c, min(c + 64, t + 1)) if not window or j < sinks or j > t - window]
+        if not js:
+            continue
+        s = {}
+        for j in js:
+            qj = sink_q if window and j < sinks and t > sinks + window - 1 else q
             v = 0.0
             for i in range(d):
-                v = fma(q[i], k[i], v)
-            s.append(mul(v, z))
-        mc = max(s)
-        p = [exp(sub(v, mc)) for v in s]
-        lc = vsum(p)
-        oc = [0.0] * d
-        for j, v in enumerate(values[c : c + 64]):
-            oc = [fma(p[j], v[i], oc[i]) for i in range(d)]
+                v = fma(qj[i], keys[j][i], v)
+            if fmt == "int8":
+                v = mul(v, ks[j])
+            if fmt == "int4":
+                v = fma(v, kab[j][0], mul(kab[j][1], vsum(qj)))
+            s[j] = mul(v, z)
+        mc = max(s.values())
+        p = {j: exp(sub(s[j], mc)) for j in js}
+        lanes = lambda step: total(64, lambda l, i: step(l, c + i) if c + i in p else l)
+        lc = lanes(lambda l, j: add(l, p[j]))
+        start, g = 0.0, p
+        if fmt == "int8":
+            g = {j: mul(p[j], vs[j]) for j in js}
+        if fmt == "int4":
+            start = lanes(lambda l, j: fma(p[j], vab[j][1], l))
+            g = {j: mul(p[j], vab[j][0]) for j in js}
+        oc = [start] * d
+        for j in js:
+            oc = [fma(g[j], values[j][i], oc[i]) for i in range(d)]
         if m is None:
             m, l, o = mc, lc, oc
             continue
@@ -268,6 +342,14 @@ def attention(q, keys, values):
         m = top
     inv = div(1.0, l)
     return [mul(v, inv) for v in o]
+
+
+def window(fmt, seed, n, d, w, s):
+    g = Rng(seed)
+    q, sink_q = g.floats(d, 21), g.floats(d, 21)
+    keys = [g.floats(d, 22) for _ in range(n)]
+    values = [g.floats(d, 22) for _ in range(n)]
+    return hexes(attention(q, keys, values, fmt, w, s, sink_q))
 
 
 # Section 13
@@ -364,6 +446,16 @@ def spec():
         q = g.floats(d, 21)
         keys = [g.floats(d, 22) for _ in range(n)]
         print("    attention %d %d %d = %s" % (seed, n, d, hexes(attention(q, keys, [g.floats(d, 22) for _ in range(n)]))))
+    for args in (("f16", 9, 130, 4, 0, 0), ("int8", 10, 130, 4, 0, 0), ("int4", 11, 130, 4, 0, 0), ("f32", 12, 150, 4, 9, 2), ("int4", 13, 140, 4, 60, 70)):
+        print("    window %s %d %d %d %d %d = %s" % (args + (window(*args),)))
+    for x in ("1.ffcp-15", "1.ffdfp+15", "1.ffep+15", "1p-25", "1.8p-25", "1.006p+0"):
+        print("    half %s = %04x" % (bits(H("0x" + x)), half(H("0x" + x))))
+    for seed, d in ((14, 8), (15, 5)):
+        x = Rng(seed).floats(d, 22)
+        s8, u8 = store_int8(x)
+        print("    int8 %d %d = %s %s" % (seed, d, bits(s8), " ".join("%d" % v for v in u8)))
+        s16, o16, u4 = store_int4(x)
+        print("    int4 %d %d = %04x %04x %s" % (seed, d, s16, o16, " ".join("%d" % v for v in u4)))
     for c, k in (((0,) * 4, (0,) * 2), ((2**32 - 1,) * 4, (2**32 - 1,) * 2), ((0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344), (0xA4093822, 0x299F31D0))):
         words = lambda v: " ".join("%08x" % x for x in v)
         print("    philox %s %s = %s" % (words(c), words(k), words(philox(c, k))))

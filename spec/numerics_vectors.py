@@ -14,7 +14,7 @@ from decimal import Decimal, getcontext
 from fractions import Fraction as F
 
 from numerics import *
-from numerics import H, Rng, bits, fbits, hexes, neg, round32
+from numerics import H, Rng, bits, fbits, half, hexes, neg, round32, store_f16, store_int4, store_int8
 
 getcontext().prec = 80
 
@@ -31,7 +31,7 @@ def special():
 
 
 def elementary():
-    out = {"exp": [], "silu": [], "sums": [], "fma": [], "log64": [], "exp64": [], "sincos64": []}
+    out = {"exp": [], "silu": [], "sums": [], "fma": [], "half": [], "log64": [], "exp64": [], "sincos64": []}
     for x in special() + Rng(1).floats(100, 17):
         out["exp"].append([bits(x), bits(exp(x))])
         out["silu"].append([bits(x), bits(silu(x))])
@@ -42,6 +42,7 @@ def elementary():
     for a, b, c in FMA:
         a, b, c = (f32(H(v)) for v in (a, b, c))
         out["fma"].append(hexes([a, b, c, fma(a, b, c)]))
+    out["half"] = [[bits(x), "%04x" % half(x)] for x in halves() + [f32(v) for v in (65520, -65520, 65536, 65552, -131008, 1e30)]]
     f64 = lambda v: float(v).hex()
     out["log64"] = [[f64(x), f64(Decimal(x).ln()), f64(log64(x))] for x in (1.0, 2.0, 10000.0, 1e6, 500000.0, 1000042.0, 1.5, 1.0000001, 1e30)]
     ys = [0.0, -1.0, -0.1, -13.122363377404329, -69.3, -1e-9, -9.210340371976184, -0.34657359027997264, -5.5]
@@ -51,6 +52,12 @@ def elementary():
     xs += [k * (math.pi / 4) for k in (1, 3, 5, 7, 9, 1001, 1000003, 20000001)]
     out["sincos64"] = [[f64(v) for v in (x, *decimal_sincos(x), *sincos64(x))] for x in xs]
     return out
+
+
+def halves():
+    """Ties of f16, normal and subnormal, their neighbours, and the greatest that is finite."""
+    xs = [F(n) / F(2) ** k for n in (1, 3, 1023, 1024, 1025, 2047, 2049, 4095, 5) for k in (0, 1, 10, 11, 20, 24, 25, 26, 30, -4, -5)]
+    return [s * round32(x) for x in xs + [F(0), F(65504), F(65519)] if x < 65520 for s in (1.0, -1.0)]
 
 
 FMA = [
@@ -237,20 +244,58 @@ def rope():
 
 
 def attention_vectors():
-    """Drawn from one seed: q, the keys, the values, position by position and in each the kv heads one after the other.
-    slope times the position is then added to every element of a key: scores rise or fall from chunk to chunk."""
-    out = []
-    for n, d, heads, head, slope in (
+    """Drawn from one seed: q; under a window the query for the sinks; the keys, the values, position by position and in
+    each the kv heads one after the other. slope times the position is then added to every element of a key: scores rise
+    or fall from chunk to chunk."""
+    plain = [
         (1, 4, 1, 0, 0), (2, 3, 1, 0, 0), (33, 8, 2, 1, 0), (63, 4, 1, 0, 0), (64, 8, 1, 0, 0), (65, 8, 1, 0, 0), (66, 5, 3, 1, 0),
         (128, 4, 1, 0, 0), (129, 4, 1, 0, 0), (150, 16, 1, 0, 0), (70, 64, 1, 0, 0), (193, 2, 1, 0, 1), (193, 2, 1, 0, -1), (140, 2, 1, 0, 64),
-    ):
+    ]
+    stored = [(1, 4, 1, 0, 0), (64, 7, 1, 0, 0), (65, 8, 1, 0, 0), (130, 8, 3, 1, 0), (140, 5, 2, 1, 0), (70, 64, 1, 0, 0), (193, 2, 1, 0, 1), (193, 2, 1, 0, -1)]
+    windows = [(70, 5, 1, 0, 1, 0), (65, 8, 1, 0, 65, 3), (150, 8, 1, 0, 9, 2), (150, 16, 2, 1, 30, 4), (140, 6, 1, 0, 60, 70), (260, 4, 1, 0, 70, 1), (130, 3, 2, 0, 64, 0)]
+    cases = [("f32", c, 0, 0) for c in plain] + [(f, c, 0, 0) for f in ("f16", "int8", "int4") for c in stored]
+    cases += [(f, (*c[:4], 0), *c[4:]) for f in ("f32", "f16", "int8", "int4") for c in windows]
+    out = []
+    for fmt, (n, d, heads, head, slope), span, sinks in cases:
         seed = n + d + slope * 1000 + 1000000
         g = Rng(seed)
         q = g.floats(d, 21)
-        keys = [g.floats(heads * d, 22)[head * d : (head + 1) * d] for _ in range(n)]
-        values = [g.floats(heads * d, 22)[head * d : (head + 1) * d] for _ in range(n)]
-        keys = [[add(v, float(slope * j)) for v in k] for j, k in enumerate(keys)]
-        out.append({"seed": seed, "n": n, "dim": d, "kv_heads": heads, "kv_head": head, "slope": slope, "out": hexes(attention(q, keys, values))})
+        sink_q = g.floats(d, 21) if span else None
+        keys = [[add(v, float(slope * j)) for v in g.floats(heads * d, 22)] for j in range(n)]
+        values = [g.floats(heads * d, 22) for _ in range(n)]
+        v = {"format": fmt, "seed": seed, "n": n, "dim": d, "kv_heads": heads, "kv_head": head, "slope": slope, "window": span, "sinks": sinks}
+        out.append({**v, "out": hexes(attention(q, keys, values, fmt, span, sinks, sink_q, head))})
+    return out
+
+
+def store():
+    """What each format keeps of x, as a position's keys and as its values; null where an error has to be reported."""
+    cases = [(1, Rng(n).floats(n, 22)) for n in (1, 2, 7, 8, 33, 64)] + [(h, Rng(h * 100 + d).floats(h * d, 22)) for h, d in ((2, 5), (3, 8), (2, 16))]
+    cases.append((1, halves()))
+    for heads, x in (
+        (1, [0.0] * 3), (1, [-0.0] * 8), (1, [-0.0, 0.0]), (1, [0.0, -0.0]), (1, [0.0, -0.0] * 8), (1, [-0.0, 0.0] * 8), (1, [1.5] * 4), (1, [-3.14159] * 16),
+        (1, [1000.0, 1000.0625]), (1, [5e-8, 1e-7, -1e-7]), (1, [1e-30, -1e-30]), (1, [-60000.0, 65000.0]), (1, [1e-44, 3e-44, -2e-45] + [0.0] * 5),
+        (1, [65519.0, -65519.0]), (1, [65520.0] * 8), (1, [-65520.0, 0.0]), (1, [1e6, 1e6]), (1, [1e6, -1e6]), (1, [982799.0, 0.0]), (1, [982800.0, 0.0]),
+        (1, [3e38, -3e38]), (2, [1e5, 1e5, -1e5, -1e5]), (2, [0.5, 0.25, 9e5, 0.0]), (2, [0.5, 0.25, -9e5, 9e5]), (2, [1e6, 2e6, 0.0, 0.0]),
+        (1, [math.inf, 0.0]), (1, [1.0] * 9 + [-math.inf]), (1, [0.0, math.nan]), (2, [1.0] * 15 + [math.nan]),
+    ):
+        cases.append((heads, [f32(v) if math.isfinite(v) else v for v in x]))
+    words = lambda v: " ".join("%04x" % u for u in v)
+    out = []
+    for heads, x in cases:
+        d = len(x) // heads
+        parts = [x[h * d : (h + 1) * d] for h in range(heads)]
+        flat = lambda parts: [int(u) for p in parts for u in p[-1]]
+        v = {"kv_heads": heads, "x": hexes(x), "f16": None, "int8": None, "int4_key": None, "int4_value": None}
+        if (h := store_f16(x)) is not None:
+            v["f16"] = words(h)
+        if all(s := [store_int8(p) for p in parts]):
+            v["int8"] = {"scale": hexes(p[0] for p in s), "codes": flat(s)}
+        if all(s := [store_int4(p) for p in parts]):
+            v["int4_key"] = {"affine": words(u for p in s for u in p[:2]), "codes": flat(s)}
+        if s := store_int4(x):
+            v["int4_value"] = {"affine": words(s[:2]), "codes": flat([s])}
+        out.append(v)
     return out
 
 
@@ -287,7 +332,7 @@ def main():
     folder = sys.argv[1]
     groups = {
         "elementary": elementary, "norm": norm_vectors, "quantizer": quantizer, "ternary": ternary, "dense": dense,
-        "rope": rope, "attention": attention_vectors, "gate": gate, "sampling": sampling,
+        "rope": rope, "store": store, "attention": attention_vectors, "gate": gate, "sampling": sampling,
     }
     row = lambda v: json.dumps(v, separators=(",", ":"))
     for name, make in groups.items():

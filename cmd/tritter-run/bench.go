@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	goruntime "runtime"
+	"strings"
 	"text/tabwriter"
 
 	"github.com/tritter-ai/tritter/format"
@@ -18,41 +19,57 @@ import (
 type benchCommand struct {
 	modelFlags
 	engineFlags
-	Shape       string   `help:"Measure random weights of this shape instead of a model: 2B-4T or 700M, with :N for N layers." placeholder:"SHAPE"`
-	Head        string   `help:"With --shape: encoding of embedding and head, bf16 or int8." enum:"bf16,int8" default:"bf16"`
-	Tests       []string `help:"What to measure: ppN is the prefill of N tokens, tgN the decode of N tokens." default:"pp128,pp512,tg32" placeholder:"TEST,..."`
+	Shape       string   `help:"Measure random weights of this shape instead of a model: 2B-4T, 700M, or a size of Tritter (125M, 350M, 1B, 3B, 7B), with :N for N layers." placeholder:"SHAPE"`
+	Head        string   `help:"With --shape: encoding of embedding and head, bf16, f16, int8, or ternary (of the head alone)." enum:"bf16,f16,int8,ternary" default:"bf16"`
+	Tests       []string `help:"What to measure: ppN is the prefill of N tokens, tgN the decode of N tokens, with @B for B sequences at once." default:"pp128,pp512,tg32" placeholder:"TEST,..."`
+	Batch       int      `help:"Run the tests also with this many sequences at once: tg32@8." default:"1" placeholder:"B"`
 	Repetitions int      `short:"r" help:"Counted runs of each test, after one that is not." default:"3"`
-	JSON        bool     `name:"json" help:"Print JSON."`
+	JSON        bool     `name:"json" help:"Print JSON (docs/bench.md)."`
 }
 
-// benchReport is what the command prints.
+// benchReport is what the command prints. docs/bench.md describes it.
 type benchReport struct {
-	Model     string                `json:"model"`
-	Engine    string                `json:"engine"`
-	Threads   int                   `json:"threads"`
-	Bandwidth float64               `json:"memory_bytes_per_second"` // measured in this run
-	Bytes     int64                 `json:"bytes_per_decoded_token"`
-	Results   []runtime.BenchResult `json:"results"`
+	Model   string                `json:"model"`
+	Engine  string                `json:"engine"`
+	Threads int                   `json:"threads"`
+	Load    runtime.Load          `json:"load"`
+	Bytes   int64                 `json:"bytes_per_decoded_token"`
+	Note    string                `json:"note,omitempty"`
+	Results []runtime.BenchResult `json:"results"`
+}
+
+// tests reads --tests and --batch.
+func (c *benchCommand) tests() (tests []runtime.BenchTest, err error) {
+	if len(c.Tests) == 0 || len(c.Tests) == 1 && c.Tests[0] == "" {
+		return nil, cli.Usage("--tests is empty, want ppN or tgN")
+	}
+	for _, name := range c.Tests {
+		names := []string{name}
+		if c.Batch > 1 && !strings.Contains(name, "@") {
+			names = append(names, fmt.Sprintf("%s@%d", name, c.Batch))
+		}
+		for _, name := range names {
+			t, err := runtime.ParseBenchTest(name)
+			if err != nil {
+				return nil, &cli.Exit{Code: cli.ExitUsage, Err: err}
+			}
+			tests = append(tests, t)
+		}
+	}
+	return tests, nil
 }
 
 // Run measures prefill and decode.
 func (c *benchCommand) Run(ctx context.Context) error {
-	if c.Repetitions < 1 {
-		return cli.Usage("--repetitions wants at least 1, got %d", c.Repetitions)
-	}
-	if len(c.Tests) == 0 || len(c.Tests) == 1 && c.Tests[0] == "" {
-		return cli.Usage("--tests is empty, want ppN or tgN")
+	if c.Repetitions < 1 || c.Batch < 1 {
+		return cli.Usage("--repetitions and --batch want at least 1, got %d and %d", c.Repetitions, c.Batch)
 	}
 	if c.Shape != "" && c.Model != "" {
 		return cli.Usage("--shape and -m exclude each other")
 	}
-	var tests []runtime.BenchTest
-	for _, name := range c.Tests {
-		t, err := runtime.ParseBenchTest(name)
-		if err != nil {
-			return &cli.Exit{Code: cli.ExitUsage, Err: err}
-		}
-		tests = append(tests, t)
+	tests, err := c.tests()
+	if err != nil {
+		return err
 	}
 	name := c.Model
 	if c.Shape != "" {
@@ -66,7 +83,12 @@ func (c *benchCommand) Run(ctx context.Context) error {
 		}
 		name = c.Shape + ", random weights, head " + c.Head
 	}
-	m, err := c.modelFlags.open(ctx)
+	if c.Context == 0 { // what the tests need: a model's whole context may not fit the machine
+		for _, t := range tests {
+			c.Context = max(c.Context, t.Positions())
+		}
+	}
+	m, err := c.modelFlags.open(ctx, c.engineFlags.fits)
 	if err != nil {
 		return err
 	}
@@ -78,11 +100,10 @@ func (c *benchCommand) Run(ctx context.Context) error {
 	if name == "" {
 		name = "(embedded)"
 	}
-	r := benchReport{Model: name, Engine: e.Name(), Threads: c.Threads, Bytes: m.DecodeBytes()}
+	r := benchReport{Model: name, Engine: e.Name(), Threads: c.Threads, Load: e.Plan().Load, Note: e.Plan().Note, Bytes: m.DecodeBytes()}
 	if r.Threads == 0 {
 		r.Threads = goruntime.GOMAXPROCS(0)
 	}
-	r.Bandwidth = runtime.MemoryBandwidth(r.Threads)
 	for _, t := range tests {
 		result, err := runtime.Bench(ctx, e, t, c.Repetitions)
 		if err != nil {
@@ -93,7 +114,7 @@ func (c *benchCommand) Run(ctx context.Context) error {
 	if c.JSON {
 		return cli.PrintJSON(r, "")
 	}
-	return r.print(tests)
+	return r.print()
 }
 
 // synthetic writes a model of random weights into dir.
@@ -102,25 +123,28 @@ func (c *benchCommand) synthetic(dir string) (string, error) {
 	if err != nil {
 		return "", &cli.Exit{Code: cli.ExitUsage, Err: err}
 	}
-	head := format.BF16
-	if c.Head == format.Int8.String() {
-		head = format.Int8
+	heads := map[string]format.Encoding{"bf16": format.BF16, "f16": format.F16, "int8": format.Int8, "ternary": format.Trit2}
+	if c.Head == "ternary" {
+		s.Tied = false
 	}
 	path := filepath.Join(dir, "bench.trit")
-	return path, synth.WriteModel(path, s.Config(), head)
+	return path, synth.WriteModel(path, s.Config(), heads[c.Head])
 }
 
-func (r *benchReport) print(tests []runtime.BenchTest) error {
+func (r *benchReport) print() error {
 	return cli.Print(func(out io.Writer) {
-		fmt.Fprintf(out, "%s; engine %s, %d threads; memory %.1f GB/s; %s a decoded token\n", r.Model, r.Engine, r.Threads, r.Bandwidth/1e9, cli.Bytes(r.Bytes))
+		fmt.Fprintf(out, "%s; engine %s, %d threads, weights by %s; %s a decoded token\n", r.Model, r.Engine, r.Threads, r.Load, cli.Bytes(r.Bytes))
+		if r.Note != "" {
+			fmt.Fprintln(out, r.Note)
+		}
 		w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
-		fmt.Fprintln(w, "TEST\tMEDIAN tok/s\tBEST tok/s\tSHARE OF MEMORY SPEED\t")
-		for i, x := range r.Results {
-			share := ""
-			if tests[i].Decode {
-				share = fmt.Sprintf("%.0f %%", 100*x.Median*float64(r.Bytes)/r.Bandwidth)
+		fmt.Fprintln(w, "TEST\tMEDIAN tok/s\tBEST tok/s\tMEMORY READS GB/s\tSHARE OF THAT\t")
+		for _, x := range r.Results {
+			speed, share := "", ""
+			if x.ReadSpeed > 0 {
+				speed, share = fmt.Sprintf("%.1f", x.ReadSpeed/1e9), fmt.Sprintf("%.0f %%", 100*x.Share)
 			}
-			fmt.Fprintf(w, "%s\t%.1f\t%.1f\t%s\t\n", x.Test, x.Median, x.Best, share)
+			fmt.Fprintf(w, "%s\t%.1f\t%.1f\t%s\t%s\t\n", x.Test, x.Median, x.Best, speed, share)
 		}
 		w.Flush() // out keeps its error
 	})

@@ -37,7 +37,7 @@ const chatHelp = "A line that begins with / is a command: /help, /reset (begin a
 
 // Run holds a conversation.
 func (c *chatCommand) Run(ctx context.Context) error {
-	m, err := c.modelFlags.open(ctx)
+	m, err := c.modelFlags.open(ctx, c.engineFlags.fits)
 	if err != nil {
 		return err
 	}

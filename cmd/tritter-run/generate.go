@@ -46,20 +46,12 @@ func (c *generateCommand) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	m, err := c.modelFlags.open(ctx)
+	m, err := c.modelFlags.open(ctx, c.engineFlags.fits)
 	if err != nil {
 		return err
 	}
-	e, err := c.engineFlags.open(m)
-	if err != nil {
-		return err
-	}
-	defer e.Close()
-	t, ids, err := c.encode(m, prompt)
-	if err != nil {
-		return err
-	}
-	request := runtime.TextRequest{Tokens: ids, EOS: m.Generation.EOS, Stop: c.Stop}
+	go m.Tokenizer() // parsed while the engine gets ready
+	request := runtime.TextRequest{EOS: m.Generation.EOS, Stop: c.Stop}
 	request.Sampling, err = c.sampling(m)
 	if err != nil {
 		return err
@@ -67,6 +59,19 @@ func (c *generateCommand) Run(ctx context.Context) error {
 	if request.MaxNewTokens, err = c.maxNewTokens(m, 100); err != nil {
 		return err
 	}
+	if c.Filter == "auto" && runtime.UseFilter(m, &request.Sampling, request.MaxNewTokens) {
+		c.Filter = "on"
+	}
+	e, err := c.engineFlags.open(m)
+	if err != nil {
+		return err
+	}
+	defer e.Close()
+	t, tokens, err := c.encode(m, prompt)
+	if err != nil {
+		return err
+	}
+	request.Tokens = tokens
 	if err := c.roundingFlags.apply(e, &request); err != nil {
 		return err
 	}
@@ -140,8 +145,15 @@ func (c *generateCommand) summary(e runtime.Engine, s runtime.TextStats, seed ui
 		s.NewTokens, rate(s.NewTokens-1, s.Decode.Seconds()), s.Finish, seed, e.Name())
 	if c.Stats {
 		p := e.Plan()
-		fmt.Fprintf(os.Stderr, "memory: weights %s from the file, %s unpacked; cache %s for %d positions (%s each)\n",
-			cli.Bytes(p.Mapped), cli.Bytes(p.Loaded), cli.Bytes(p.Cache), p.Context, cli.Bytes(p.PerToken))
+		window := ""
+		if p.Window > 0 {
+			window = fmt.Sprintf(", window %d and %d sinks", p.Window, p.Sinks)
+		}
+		fmt.Fprintf(os.Stderr, "memory: weights %s from the file, %s unpacked or copied (%s in huge pages); %s cache %s for %d positions (%s each)%s; activations %s\n",
+			cli.Bytes(p.Mapped), cli.Bytes(p.Loaded), cli.Bytes(p.Huge), p.KV, cli.Bytes(p.Cache), p.Context, cli.Bytes(p.PerToken), window, cli.Bytes(p.Activations))
+	}
+	if note := e.Plan().Note; note != "" {
+		fmt.Fprintln(os.Stderr, note)
 	}
 }
 

@@ -32,16 +32,24 @@ for path in sys.argv[1:]:
         print(str(e).split(":")[0], stage)
 `
 
-// TestPython runs every vector through spec/tritread.py, which shares nothing with
-// this module. It reads no tokenizer.json; what only that shows, it accepts.
-func TestPython(t *testing.T) {
-	python, err := exec.LookPath("python3")
+// python3 is the interpreter's path. Without it the test is skipped, by name, or
+// fails where TRITTER_REQUIRE asks for it.
+func python3(t *testing.T, what string) string {
+	t.Helper()
+	path, err := exec.LookPath("python3")
 	if err != nil {
 		if strings.Contains(os.Getenv("TRITTER_REQUIRE"), "python3") {
 			require.NoError(t, err)
 		}
-		t.Skip("python3 is not installed: spec/tritread.py is not compared")
+		t.Skipf("python3 is not installed: spec/tritread.py is not %s", what)
 	}
+	return path
+}
+
+// TestPython runs every vector through spec/tritread.py, which shares nothing with
+// this module. It reads no tokenizer.json; what only that shows, it accepts.
+func TestPython(t *testing.T) {
+	python := python3(t, "compared")
 	list, err := vectors.Container()
 	require.NoError(t, err)
 	args := []string{"-B", "-c", runVectors}
@@ -69,10 +77,7 @@ func TestPython(t *testing.T) {
 
 // TestPythonCommand runs the reader as a person does.
 func TestPythonCommand(t *testing.T) {
-	python, err := exec.LookPath("python3")
-	if err != nil {
-		t.Skip("python3 is not installed: spec/tritread.py is not run")
-	}
+	python := python3(t, "run")
 	list, err := vectors.Container()
 	require.NoError(t, err)
 	path := filepath.Join(t.TempDir(), "v.trit")

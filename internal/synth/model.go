@@ -5,15 +5,16 @@ import (
 	"math"
 	"math/rand/v2"
 
+	"github.com/tritter-ai/tritter/convert/checkpoint"
 	"github.com/tritter-ai/tritter/format"
 	"github.com/tritter-ai/tritter/model"
 	"github.com/tritter-ai/tritter/quantize"
 )
 
 // WriteModel writes a .trit file of random weights for a Config: projections in
-// 2-bit tiles, the embedding and an untied head in the encoding given, norms of
-// ones. It has no sections but the config and those given. The same arguments give
-// the same bytes.
+// 2-bit tiles, the embedding and an untied head in the encoding given (with a
+// ternary head the embedding is bfloat16), norms of ones. It has no sections but
+// the config and those given. The same arguments give the same bytes.
 func WriteModel(path string, c *model.Config, head format.Encoding, sections ...Section) error {
 	if err := c.Validate(); err != nil {
 		return err
@@ -25,8 +26,13 @@ func WriteModel(path string, c *model.Config, head format.Encoding, sections ...
 		case model.Matrix:
 			s.Encoding, s.Rule, s.Granularity = format.Trit2, format.Verbatim, format.ScaleTensor
 		case model.Table:
-			if s.Encoding = head; head == format.Int8 {
+			switch s.Encoding = head; {
+			case head == format.Int8:
 				s.Granularity = format.ScaleRow
+			case head == format.Trit2 && t.Role == model.RoleHead:
+				s.Rule, s.Granularity = format.Verbatim, format.ScaleTensor
+			case head == format.Trit2:
+				s.Encoding = format.BF16
 			}
 		}
 		specs = append(specs, s)
@@ -144,6 +150,8 @@ func rowBytes(s *format.TensorSpec, cols int, rng *rand.Rand) func(n int) []byte
 				out = binary.LittleEndian.AppendUint32(out, math.Float32bits(v))
 			case format.BF16:
 				out = binary.LittleEndian.AppendUint16(out, uint16(math.Float32bits(v)>>16))
+			case format.F16:
+				out = binary.LittleEndian.AppendUint16(out, uint16(encode(v, checkpoint.F16)))
 			case format.Int8:
 				out = append(out, byte(int8(max(min(v*40, 127), -127))))
 			default:
@@ -154,7 +162,7 @@ func rowBytes(s *format.TensorSpec, cols int, rng *rand.Rand) func(n int) []byte
 	}
 }
 
-// Config returns the Config of a BitNet or Llama shape, as its conversion would.
+// Config returns the Config of a shape, as its conversion would.
 func (s Shape) Config() *model.Config {
 	c := &model.Config{Activation: model.SiLU, ActivationQuant: model.ActivationInt8, Biases: []model.Projection{}, HeadDim: s.HeadDim, HiddenSize: s.Hidden,
 		IntermediateSize: s.Intermediate, MaxPositionEmbeddings: s.Context, Modalities: []model.Modality{model.Text}, Norm: model.RMSNorm, NormEps: 1e-5,
@@ -166,6 +174,13 @@ func (s Shape) Config() *model.Config {
 	if s.Class == "BitNetForCausalLM" {
 		c.Activation = model.ReLU2
 		c.Norms = []model.NormPosition{model.NormAttn, model.NormAttnSub, model.NormMLP, model.NormMLPSub}
+	}
+	if s.Class == Tritter {
+		c.Activation, c.Norm = model.ReLU2, model.LayerNorm
+		c.Norms = []model.NormPosition{model.NormAttn, model.NormK, model.NormPostMLP, model.NormQ}
+	}
+	if s.Act != "" {
+		c.Activation = s.Act
 	}
 	return c
 }

@@ -7,21 +7,25 @@ import (
 	"bufio"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/tritter-ai/tritter/convert/checkpoint"
 	"github.com/tritter-ai/tritter/convert/checkpoint/safetensors"
+	"github.com/tritter-ai/tritter/model"
 )
 
 // Shape is the architecture of a checkpoint.
 type Shape struct {
-	Class         string // "BitNetForCausalLM" or "LlamaForCausalLM"
+	Class         string // "BitNetForCausalLM", "LlamaForCausalLM" or Tritter
 	Hidden        int
 	Layers        int
 	Heads         int
@@ -33,14 +37,24 @@ type Shape struct {
 	Tied          bool
 	AttentionBias bool
 	MLPBias       bool
-	Theta         float64        // 0: 500000
-	Extra         map[string]any // more keys of config.json
+	Act           model.Activation // "": that of the class
+	Theta         float64          // 0: 500000
+	Extra         map[string]any   // more keys of config.json
 }
 
-// Shapes are known models by name.
+// Tritter is the class of Tritter's own models. Write does not know it.
+const Tritter = "TritterModel"
+
+// Shapes are known models by name: 2B-4T is microsoft/bitnet-b1.58-2B-4T, 700M is
+// 1bitLLM/bitnet_b1_58-large, the others are sizes of Tritter.
 var Shapes = map[string]Shape{
 	"2B-4T": {Class: "BitNetForCausalLM", Hidden: 2560, Layers: 30, Heads: 20, KVHeads: 5, Intermediate: 6912, Vocab: 128256, Context: 4096, Tied: true},
-	"700M":  {Class: "BitNetForCausalLM", Hidden: 1536, Layers: 24, Heads: 16, KVHeads: 16, Intermediate: 4096, Vocab: 32000, Context: 2048, Tied: true},
+	"700M":  {Class: "BitNetForCausalLM", Hidden: 1536, Layers: 24, Heads: 16, KVHeads: 16, Intermediate: 4096, Vocab: 32002, Context: 2048, Tied: true, Act: model.SiLU},
+	"125M":  {Class: Tritter, Hidden: 768, Layers: 12, Heads: 12, KVHeads: 12, Intermediate: 3072, Vocab: 65536, Context: 4096, Tied: true},
+	"350M":  {Class: Tritter, Hidden: 1024, Layers: 24, Heads: 16, KVHeads: 16, Intermediate: 4096, Vocab: 65536, Context: 4096, Tied: true},
+	"1B":    {Class: Tritter, Hidden: 2048, Layers: 16, Heads: 16, KVHeads: 16, Intermediate: 5632, Vocab: 65536, Context: 4096, Tied: true},
+	"3B":    {Class: Tritter, Hidden: 2560, Layers: 26, Heads: 20, KVHeads: 20, Intermediate: 6912, Vocab: 65536, Context: 4096, Tied: true},
+	"7B":    {Class: Tritter, Hidden: 4096, Layers: 32, Heads: 32, KVHeads: 8, Intermediate: 11008, Vocab: 65536, Context: 4096, Tied: true},
 }
 
 // Storage is how the projections are stored.
@@ -57,6 +71,9 @@ const (
 // Write writes config.json and model.safetensors into dir, which exists. The same
 // arguments give the same bytes.
 func Write(dir string, s Shape, storage Storage, dtype checkpoint.DType, seed uint64) error {
+	if s.Class == Tritter {
+		return errors.New("synth: a Tritter model has no form of Hugging Face; write it as a .trit")
+	}
 	if s.HeadDim == 0 {
 		s.HeadDim = s.Hidden / s.Heads
 	}
@@ -95,6 +112,9 @@ func (s *Shape) config(storage Storage, dtype checkpoint.DType) map[string]any {
 	}
 	if s.Class == "BitNetForCausalLM" {
 		c["model_type"], c["hidden_act"] = "bitnet", "relu2"
+		if s.Act != "" {
+			c["hidden_act"] = string(s.Act)
+		}
 	} else {
 		c["model_type"], c["hidden_act"], c["mlp_bias"] = "llama", "silu", s.MLPBias
 	}
@@ -239,7 +259,7 @@ func ParseShape(name string) (Shape, error) {
 	base, layers, cut := strings.Cut(name, ":")
 	s, ok := Shapes[base]
 	if !ok {
-		return s, fmt.Errorf("unknown shape %q, want 2B-4T or 700M, with :N for N layers", name)
+		return s, fmt.Errorf("unknown shape %q, want one of %s, with :N for N layers", name, strings.Join(slices.Sorted(maps.Keys(Shapes)), ", "))
 	}
 	if cut {
 		if _, err := fmt.Sscanf(layers, "%d", &s.Layers); err != nil || s.Layers < 1 {

@@ -32,8 +32,17 @@ func TestNoAllocations(t *testing.T) {
 			for i := range weight {
 				weight[i] = 1
 			}
-			pages := []*kernels.Page{kernels.NewPage(1, headDim), kernels.NewPage(1, headDim), kernels.NewPage(1, headDim)}
-			buf := make([]float32, kernels.AttentionScratch(headDim))
+			var queries []*kernels.Queries
+			for _, f := range kernels.KVFormats {
+				for _, rows := range []int{1, 3} {
+					q := &kernels.Queries{Q: x, Stride: 2 * headDim, Rows: rows, Heads: 2, Pos: positions}
+					for range q.Chunks() {
+						q.Pages = append(q.Pages, kernels.NewPage(f, 1, headDim))
+					}
+					queries = append(queries, q)
+				}
+			}
+			parts := make([]float32, 3*2*kernels.AttentionPart(headDim))
 			norms := []*kernels.Norm{nil, {Kind: kernels.RMS, Weight: weight}, {Kind: kernels.Layer, Weight: weight}, {Kind: kernels.Layer, Weight: weight, Bias: weight}}
 			var matrices []*kernels.Ternary
 			for _, group := range []int{0, 256} {
@@ -89,7 +98,14 @@ func TestNoAllocations(t *testing.T) {
 				ops.Gate(y, x, x, kernels.SiLU)
 				ops.Gate(y, x, x, kernels.ReLU2)
 				ops.Add(y, x)
-				ops.Attention(out[:headDim], x[:headDim], pages, 0, 1, headDim, positions, buf)
+				for _, q := range queries {
+					if err := ops.StoreKV(q.Pages[0], 5, x[:headDim], x[:headDim]); err != nil {
+						panic(err)
+					}
+					parts := parts[:q.Rows*q.Heads*kernels.AttentionPart(headDim)]
+					ops.Attention(parts, q, 0, q.Chunks())
+					ops.MergeAttention(out[:headDim], parts, kernels.AttentionPart(headDim), 1)
+				}
 			})
 			require.Zero(t, math.Floor(allocs), "%s, %d columns", ops.Name(), cols)
 		}

@@ -129,6 +129,11 @@ func sum(sums *float32, x *float32, n int, end *[512]byte)
 //go:noescape
 func sumSquares(sums *float32, x *float32, n int, end *[512]byte)
 
+// dotInt16 is the dot of 32 n codes.
+//
+//go:noescape
+func dotInt16(row *int8, x *int16, n int) int32
+
 // subtract is d[i] = x[i] - mean for 8 n elements.
 //
 //go:noescape
@@ -199,25 +204,220 @@ func widenF16(dst *float32, w *byte, n int)
 //go:noescape
 func widenI8(dst *float32, w *byte, n int)
 
-// scores are the dots of a query with the 64 keys of a page, k[dim][64]: one chain over dim for each key.
+// scores1F32 are the dots of a query, q[dim], with the 64 keys of a page. dim is even.
 //
 //go:noescape
-func scores(s *float32, q *float32, k *float32, dim int)
+func scores1F32(s *float32, q *float32, k *byte, dim int)
 
-// expSum replaces 64 scores, none greater than m, by exp(p[i] - m) and returns their vector sum.
+// weighted1F32 adds p[j] v[j][i] to o[i], for count > 0 positions j, ascending, and dim columns, a multiple of 8.
 //
 //go:noescape
-func expSum(p *float32, m float32) float32
+func weighted1F32(o *float32, p *float32, v *byte, count int, dim int)
 
-// weighted is the sum of p[j] v[j][i] over count positions, ascending, for 8 n elements i of rows of dim.
+// scores4F32 are the dots of four queries, q[dim][4], with the 64 keys of a page. dim is even.
 //
 //go:noescape
-func weighted(o *float32, p *float32, v *float32, count int, dim int, n int)
+func scores4F32(s *float32, q *float32, k *byte, dim int)
+
+// weighted4F32 adds p[j] v[j][i] to o[i], for count > 0 positions j, ascending, and dim columns, a multiple of 8, for four queries: p[4][64], o[4][dim].
+//
+//go:noescape
+func weighted4F32(o *float32, p *float32, v *byte, count int, dim int)
+
+// scores1F16 are the dots of a query, q[dim], with the 64 keys of a page. dim is even.
+//
+//go:noescape
+func scores1F16(s *float32, q *float32, k *byte, dim int)
+
+// weighted1F16 adds p[j] v[j][i] to o[i], for count > 0 positions j, ascending, and dim columns, a multiple of 8.
+//
+//go:noescape
+func weighted1F16(o *float32, p *float32, v *byte, count int, dim int)
+
+// scores4F16 are the dots of four queries, q[dim][4], with the 64 keys of a page. dim is even.
+//
+//go:noescape
+func scores4F16(s *float32, q *float32, k *byte, dim int)
+
+// weighted4F16 adds p[j] v[j][i] to o[i], for count > 0 positions j, ascending, and dim columns, a multiple of 8, for four queries: p[4][64], o[4][dim].
+//
+//go:noescape
+func weighted4F16(o *float32, p *float32, v *byte, count int, dim int)
+
+// scores1I8 are the dots of a query, q[dim], with the 64 keys of a page. dim is even.
+//
+//go:noescape
+func scores1I8(s *float32, q *float32, k *byte, dim int)
+
+// weighted1I8 adds p[j] v[j][i] to o[i], for count > 0 positions j, ascending, and dim columns, a multiple of 8.
+//
+//go:noescape
+func weighted1I8(o *float32, p *float32, v *byte, count int, dim int)
+
+// scores4I8 are the dots of four queries, q[dim][4], with the 64 keys of a page. dim is even.
+//
+//go:noescape
+func scores4I8(s *float32, q *float32, k *byte, dim int)
+
+// weighted4I8 adds p[j] v[j][i] to o[i], for count > 0 positions j, ascending, and dim columns, a multiple of 8, for four queries: p[4][64], o[4][dim].
+//
+//go:noescape
+func weighted4I8(o *float32, p *float32, v *byte, count int, dim int)
+
+// scores1I4 are the dots of a query, q[dim], with the 64 keys of a page. dim is even.
+//
+//go:noescape
+func scores1I4(s *float32, q *float32, k *byte, dim int)
+
+// weighted1I4 adds p[j] v[j][i] to o[i], for count > 0 positions j, ascending, and dim columns, a multiple of 8.
+//
+//go:noescape
+func weighted1I4(o *float32, p *float32, v *byte, count int, dim int)
+
+// scores4I4 are the dots of four queries, q[dim][4], with the 64 keys of a page. dim is even.
+//
+//go:noescape
+func scores4I4(s *float32, q *float32, k *byte, dim int)
+
+// weighted4I4 adds p[j] v[j][i] to o[i], for count > 0 positions j, ascending, and dim columns, a multiple of 8, for four queries: p[4][64], o[4][dim].
+//
+//go:noescape
+func weighted4I4(o *float32, p *float32, v *byte, count int, dim int)
+
+// scores1F32512 are the dots of a query, q[dim], with the 64 keys of a page. dim is even.
+//
+//go:noescape
+func scores1F32512(s *float32, q *float32, k *byte, dim int)
+
+// weighted1F32512 adds p[j] v[j][i] to o[i], for count > 0 positions j, ascending, and dim columns, a multiple of 64.
+//
+//go:noescape
+func weighted1F32512(o *float32, p *float32, v *byte, count int, dim int)
+
+// scores4F32512 are the dots of four queries, q[dim][4], with the 64 keys of a page. dim is even.
+//
+//go:noescape
+func scores4F32512(s *float32, q *float32, k *byte, dim int)
+
+// weighted4F32512 adds p[j] v[j][i] to o[i], for count > 0 positions j, ascending, and dim columns, a multiple of 64, for four queries: p[4][64], o[4][dim].
+//
+//go:noescape
+func weighted4F32512(o *float32, p *float32, v *byte, count int, dim int)
+
+// scores1F16512 are the dots of a query, q[dim], with the 64 keys of a page. dim is even.
+//
+//go:noescape
+func scores1F16512(s *float32, q *float32, k *byte, dim int)
+
+// weighted1F16512 adds p[j] v[j][i] to o[i], for count > 0 positions j, ascending, and dim columns, a multiple of 64.
+//
+//go:noescape
+func weighted1F16512(o *float32, p *float32, v *byte, count int, dim int)
+
+// scores4F16512 are the dots of four queries, q[dim][4], with the 64 keys of a page. dim is even.
+//
+//go:noescape
+func scores4F16512(s *float32, q *float32, k *byte, dim int)
+
+// weighted4F16512 adds p[j] v[j][i] to o[i], for count > 0 positions j, ascending, and dim columns, a multiple of 64, for four queries: p[4][64], o[4][dim].
+//
+//go:noescape
+func weighted4F16512(o *float32, p *float32, v *byte, count int, dim int)
+
+// scores1I8512 are the dots of a query, q[dim], with the 64 keys of a page. dim is even.
+//
+//go:noescape
+func scores1I8512(s *float32, q *float32, k *byte, dim int)
+
+// weighted1I8512 adds p[j] v[j][i] to o[i], for count > 0 positions j, ascending, and dim columns, a multiple of 64.
+//
+//go:noescape
+func weighted1I8512(o *float32, p *float32, v *byte, count int, dim int)
+
+// scores4I8512 are the dots of four queries, q[dim][4], with the 64 keys of a page. dim is even.
+//
+//go:noescape
+func scores4I8512(s *float32, q *float32, k *byte, dim int)
+
+// weighted4I8512 adds p[j] v[j][i] to o[i], for count > 0 positions j, ascending, and dim columns, a multiple of 64, for four queries: p[4][64], o[4][dim].
+//
+//go:noescape
+func weighted4I8512(o *float32, p *float32, v *byte, count int, dim int)
+
+// scores1I4512 are the dots of a query, q[dim], with the 64 keys of a page. dim is even.
+//
+//go:noescape
+func scores1I4512(s *float32, q *float32, k *byte, dim int)
+
+// weighted1I4512 adds p[j] v[j][i] to o[i], for count > 0 positions j, ascending, and dim columns, a multiple of 64.
+//
+//go:noescape
+func weighted1I4512(o *float32, p *float32, v *byte, count int, dim int)
+
+// scores4I4512 are the dots of four queries, q[dim][4], with the 64 keys of a page. dim is even.
+//
+//go:noescape
+func scores4I4512(s *float32, q *float32, k *byte, dim int)
+
+// weighted4I4512 adds p[j] v[j][i] to o[i], for count > 0 positions j, ascending, and dim columns, a multiple of 64, for four queries: p[4][64], o[4][dim].
+//
+//go:noescape
+func weighted4I4512(o *float32, p *float32, v *byte, count int, dim int)
+
+// softmax replaces 64 numbers p[j] by exp(p[j]*z - m), where m, which it writes, is the greatest p[j]*z, and returns their vector sum. -Inf gives +0.
+//
+//go:noescape
+func softmax(p *float32, z float32, m *float32) float32
+
+// exp8 replaces eight numbers, none greater than 0, by their exp.
+//
+//go:noescape
+func exp8(x *float32)
+
+// affineScores is p[j] = fma(p[j], a[j], b[j]*sum) for 64 positions, whose scales and zeros s holds.
+//
+//go:noescape
+func affineScores(p *float32, s *uint16, sum float32)
+
+// affineWeights returns the vector sum of p[j]*b[j] and multiplies p[j] by a[j], for 64 positions, whose scales and zeros s holds.
+//
+//go:noescape
+func affineWeights(p *float32, s *uint16) float32
+
+// multiply64 is p[j] *= s[j] for 64 elements.
+//
+//go:noescape
+func multiply64(p *float32, s *float32)
 
 // merge is out[i] = fma(o[i], b, out[i]*a) for 8 n elements.
 //
 //go:noescape
 func merge(out *float32, o *float32, a float32, b float32, n int)
+
+// multiplyBy is out[i] = o[i]*f for 8 n elements.
+//
+//go:noescape
+func multiplyBy(out *float32, o *float32, f float32, n int)
+
+// narrowF16 is h[i] = f16(x[i]) for 8 n elements.
+//
+//go:noescape
+func narrowF16(h *uint16, x *float32, n int)
+
+// minMax finds the least and the greatest of 8 n finite elements.
+//
+//go:noescape
+func minMax(x *float32, n int, lo *float32, hi *float32)
+
+// divideInt8 is q[i] = x[i]/s rounded half to even and kept within +-127, for 32 n elements.
+//
+//go:noescape
+func divideInt8(q *byte, x *float32, s float32, n int)
+
+// divideInt4 is the codes 8 + x[i]/s + o, the quotient and o rounded half to even and kept within -8 and 7, for 32 n elements, two a byte, the even ones in the upper half.
+//
+//go:noescape
+func divideInt4(q *byte, x *float32, s float32, o float32, n int)
 
 // ternaryGEMV512 is ternaryGEMV in 512-bit registers, two rows in each.
 //

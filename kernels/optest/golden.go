@@ -30,6 +30,7 @@ func Golden(t *testing.T, impl kernels.Ops) {
 		{"ternary", goldenTernary},
 		{"dense", goldenDense},
 		{"rope", goldenRope},
+		{"store", goldenStore},
 		{"attention", goldenAttention},
 		{"gate", goldenGate},
 	} {
@@ -309,45 +310,6 @@ func goldenRope(t *testing.T, impl kernels.Ops) {
 		same(t, what, x, v.Rotated.Floats(t))
 		a.free()
 	}
-}
-
-func goldenAttention(t *testing.T, impl kernels.Ops) {
-	var list []struct {
-		Seed    uint32
-		N, Dim  int
-		KVHeads int `json:"kv_heads"`
-		KVHead  int `json:"kv_head"`
-		Slope   float32
-		Out     Bits
-	}
-	Vectors(t, "attention", &list)
-	for _, v := range list {
-		g := Generator(v.Seed)
-		q := g.Floats(v.Dim, 21)
-		width := v.KVHeads * v.Dim
-		keys, values := g.Floats(v.N*width, 22), g.Floats(v.N*width, 22)
-		for i := range keys {
-			keys[i] += float32(v.Slope * float32(i/width))
-		}
-		same(t, label("attention over %d positions of %d, slope %v", v.N, v.Dim, v.Slope), attend(impl, q, keys, values, v.KVHead, v.KVHeads), v.Out.Floats(t))
-	}
-}
-
-// attend is one query head over keys and values that stand position by position.
-func attend(impl kernels.Ops, q, keys, values []float32, kvHead, kvHeads int) []float32 {
-	d := len(q)
-	width := kvHeads * d
-	n := len(keys) / width
-	var pages []*kernels.Page
-	for p := range n {
-		if p%kernels.PageLen == 0 {
-			pages = append(pages, kernels.NewPage(kvHeads, d))
-		}
-		pages[len(pages)-1].Put(p%kernels.PageLen, keys[p*width:][:width], values[p*width:][:width], kvHeads, d)
-	}
-	out := make([]float32, d)
-	impl.Attention(out, q, pages, kvHead, kvHeads, d, n, make([]float32, kernels.AttentionScratch(d)))
-	return out
 }
 
 func goldenGate(t *testing.T, impl kernels.Ops) {

@@ -30,6 +30,17 @@ func int8s(a *arena, n int) []int8 {
 	return unsafe.Slice((*int8)(unsafe.Pointer(unsafe.SliceData(b))), n)
 }
 
+// uint16s is a guarded buffer of n zeros.
+func uint16s(a *arena, n int) []uint16 {
+	if n == 0 {
+		return nil
+	}
+	b := a.bytes(2 * n)
+	// SAFETY: b holds 2*n bytes and ends at a page boundary, so that its start is aligned to 2; it lives until the
+	// arena is freed, at the end of the case that uses it.
+	return unsafe.Slice((*uint16)(unsafe.Pointer(unsafe.SliceData(b))), n)
+}
+
 // patterns name the ways to fill a vector of f32.
 var patterns = []string{"random", "zeros", "ones", "minus ones", "one-hot", "wide", "tiny", "cancelling", "ties", "hostile"}
 

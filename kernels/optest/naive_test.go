@@ -23,6 +23,10 @@ const precision = 700 // bits, more than any product and sum of three f32 can sp
 func exact(x float32) *big.Float { return new(big.Float).SetPrec(precision).SetFloat64(float64(x)) }
 
 func fused(a, b, c float32) float32 {
+	// The f64 nearest to the exact result rounds to the f32 nearest to it, unless it lies half-way between two.
+	if s := math.FMA(float64(a), float64(b), float64(c)); math.Abs(s) > 0x1p-120 && math.Abs(s) < 0x1p120 && math.Float64bits(s)<<35 != 1<<63 {
+		return float32(s)
+	}
 	for _, v := range []float32{a, b, c} {
 		if !kernels.Finite(v) {
 			return float32(float64(a)*float64(b) + float64(c))
@@ -285,6 +289,16 @@ func (naive) EmbedRow(dst []float32, w *kernels.Dense, row int) {
 	}
 }
 
+func (naive) DotInt16(y []int32, rows []int8, x []int16, lo, hi int) {
+	kernels.CheckDotInt16(y, rows, x, lo, hi)
+	for row := lo; row < hi; row++ {
+		y[row] = 0
+		for i := range x {
+			y[row] += int32(rows[row*len(x)+i]) * int32(x[i])
+		}
+	}
+}
+
 func (naive) Rope(x []float32, headDim int, cos, sin []float32) {
 	kernels.CheckRope(x, headDim, cos, sin)
 	y := slices.Clone(x)
@@ -317,62 +331,315 @@ func power(x float32) float32 {
 	return float32(math.Ldexp(float64(p), int(n)))
 }
 
-func (naive) Attention(out, q []float32, pages []*kernels.Page, kvHead, kvHeads, headDim, n int, scratch []float32) {
-	kernels.CheckAttention(out, q, pages, kvHead, kvHeads, headDim, n, scratch)
-	key := func(p, d int) float32 { return pages[p/64].K[(kvHead*headDim+d)*64+p%64] }
-	value := func(p, d int) float32 { return pages[p/64].V[(kvHead*64+p%64)*headDim+d] }
-	inv := float32(1 / math.Sqrt(float64(headDim)))
-	scores := make([]float32, n)
-	for p := range scores {
-		for d := range q {
-			scores[p] = fused(key(p, d), q[d], scores[p])
-		}
-		scores[p] = op(scores[p], '*', inv)
+// half rounds through the neighbours that the spacing of binary16 leaves.
+func half(x float32) uint16 {
+	v := math.Abs(float64(x))
+	exp := max(math.Ilogb(v), -14)
+	unit := math.Ldexp(1, exp-10)
+	n := math.RoundToEven(v / unit)
+	bits := uint16(0x7c00)
+	if v < 65520 {
+		bits = uint16(int(n) + (exp+14)*1024) // a carry lands in the exponent
 	}
-	type part struct {
-		m, l float32
-		o    []float32
+	if math.Signbit(float64(x)) {
+		bits |= 0x8000
 	}
-	chunk := func(lo, hi int) part {
-		s := part{m: scores[lo], o: make([]float32, headDim)}
-		for _, v := range scores[lo:hi] {
-			if v > s.m {
-				s.m = v
+	return bits
+}
+
+func (naive) StoreKV(p *kernels.Page, slot int, k, v []float32) error {
+	kernels.CheckStoreKV(p, slot, k, v)
+	d := p.HeadDim
+	bad := func(what string, i int, x float32) error {
+		return &kernels.KVRangeError{Format: p.Format, What: what, Index: i, Value: x}
+	}
+	for _, s := range []struct {
+		what string
+		x    []float32
+	}{{"key", k}, {"value", v}} {
+		for i, x := range s.x {
+			if p.Format != kernels.KVF32 && !kernels.Finite(x) || p.Format == kernels.KVF16 && half(x)&0x7fff == 0x7c00 {
+				return bad(s.what, i, x)
 			}
 		}
-		weight := make([]float32, hi-lo)
-		for i := range weight {
-			weight[i] = power(op(scores[lo+i], '-', s.m))
+	}
+	keyAt := func(h, i int) int { return (h*d+i)*64 + slot }
+	valueAt := func(h, i int) int { return (h*64+slot)*d + i }
+	byte8 := func(x, s float32) byte {
+		if s == 0 {
+			return 0
 		}
-		s.l = plain(weight)
-		for d := range s.o {
-			for i, w := range weight {
-				s.o[d] = fused(value(lo+i, d), w, s.o[d])
+		return byte(int8(math.Max(-127, math.Min(127, math.RoundToEven(float64(op(x, '/', s)))))))
+	}
+	scale := func(x []float32) float32 {
+		var top uint32
+		for _, v := range x {
+			top = max(top, math.Float32bits(v)<<1)
+		}
+		return op(math.Float32frombits(top>>1), '/', 127)
+	}
+	for h := range p.KVHeads {
+		for i := range d {
+			x, y := k[h*d+i], v[h*d+i]
+			switch p.Format {
+			case kernels.KVF32:
+				p.K[keyAt(h, i)], p.V[valueAt(h, i)] = x, y
+			case kernels.KVF16:
+				p.KHalf[keyAt(h, i)], p.VHalf[valueAt(h, i)] = half(x), half(y)
+			case kernels.KVInt8:
+				ks, vs := scale(k[h*d:][:d]), scale(v[h*d:][:d])
+				p.KScale[h*64+slot], p.VScale[h*64+slot] = ks, vs
+				p.KCodes[keyAt(h, i)], p.VCodes[valueAt(h, i)] = byte8(x, ks), byte8(y, vs)
 			}
 		}
-		return s
 	}
-	var merged func(n int) part
-	merged = func(n int) part {
-		last := (n - 1) / 64 * 64
-		b := chunk(last, n)
-		if last == 0 {
-			return b
-		}
-		a := merged(last)
-		m := a.m
-		if b.m > m {
-			m = b.m
-		}
-		fa, fb := power(op(a.m, '-', m)), power(op(b.m, '-', m))
-		for d := range a.o {
-			a.o[d] = fused(fb, b.o[d], op(a.o[d], '*', fa))
-		}
-		return part{m, fused(fb, b.l, op(fa, '*', a.l)), a.o}
+	if p.Format != kernels.KVInt4 {
+		return nil
 	}
-	all := merged(n)
-	for d := range out {
-		out[d] = op(all.o[d], '*', op(1, '/', all.l))
+	pairs := (d + 1) / 2
+	put := func(at func(i int) *byte, i int, code byte) {
+		b := at(i / 2)
+		if i%2 == 0 {
+			*b = code * 16
+		} else {
+			*b += code
+		}
+	}
+	quantizer := func(x []float32) (s16, o16 uint16, code func(float32) byte) {
+		lo, hi := slices.Min(x), slices.Max(x)
+		s := op(op(hi, '-', lo), '/', 15)
+		if s < 1e-8 {
+			s = 1e-8
+		}
+		o := op(-8, '-', op(lo, '/', s))
+		s16, o16 = half(s), half(o)
+		code = func(v float32) byte {
+			return byte(8 + math.Max(-8, math.Min(7, math.RoundToEven(float64(op(op(v, '/', s), '+', o))))))
+		}
+		if s16 == 0 || o16&0x7fff >= 0x7c00 {
+			s16, o16 = 0, half(op(op(hi, '*', 0.5), '+', op(lo, '*', 0.5)))
+			code = func(float32) byte { return 0 }
+		}
+		return s16, o16, code
+	}
+	top := func(x []float32) int {
+		at := 0
+		for i, v := range x {
+			if math.Abs(float64(v)) > math.Abs(float64(x[at])) {
+				at = i
+			}
+		}
+		return at
+	}
+	for h := range p.KVHeads {
+		s, o, code := quantizer(k[h*d:][:d])
+		if s == 0x7c00 || o&0x7fff == 0x7c00 {
+			at := h*d + top(k[h*d:][:d])
+			return bad("key", at, k[at])
+		}
+		p.KAffine[h*128+slot], p.KAffine[h*128+64+slot] = s, o
+		for i := range d {
+			put(func(i int) *byte { return &p.KCodes[(h*pairs+i)*64+slot] }, i, code(k[h*d+i]))
+		}
+	}
+	s, o, code := quantizer(v)
+	if s == 0x7c00 || o&0x7fff == 0x7c00 {
+		return bad("value", top(v), v[top(v)])
+	}
+	p.VAffine[slot], p.VAffine[64+slot] = s, o
+	for i, x := range v {
+		put(func(i int) *byte { return &p.VCodes[(i/pairs*64+slot)*pairs+i%pairs] }, i/d*2*pairs+i%d, code(x))
+	}
+	return nil
+}
+
+// stored are the numbers of a position of a page: elements or codes, and what turns codes into numbers.
+func stored(p *kernels.Page, keys bool, head, slot int) (u []float32, a, b float32) {
+	d := p.HeadDim
+	u = make([]float32, d)
+	at := func(i, width int) int {
+		if keys {
+			return (head*width+i)*64 + slot
+		}
+		return (head*64+slot)*width + i
+	}
+	pick := func(k, v []uint16, i int) uint16 {
+		if keys {
+			return k[i]
+		}
+		return v[i]
+	}
+	for i := range u {
+		switch p.Format {
+		case kernels.KVF32:
+			if keys {
+				u[i] = p.K[at(i, d)]
+			} else {
+				u[i] = p.V[at(i, d)]
+			}
+		case kernels.KVF16:
+			u[i] = unhalf(pick(p.KHalf, p.VHalf, at(i, d)))
+		default:
+			codes, width := p.VCodes, d
+			if keys {
+				codes = p.KCodes
+			}
+			if p.Format == kernels.KVInt8 {
+				u[i] = float32(int8(codes[at(i, width)]))
+			} else {
+				u[i] = float32([]byte{codes[at(i/2, (d+1)/2)] / 16, codes[at(i/2, (d+1)/2)] % 16}[i%2])
+			}
+		}
+	}
+	switch p.Format {
+	case kernels.KVInt8:
+		if keys {
+			return u, p.KScale[head*64+slot], 0
+		}
+		return u, p.VScale[head*64+slot], 0
+	case kernels.KVInt4:
+		base := slot
+		if keys {
+			base += head * 128
+		}
+		a, b = unhalf(pick(p.KAffine, p.VAffine, base)), unhalf(pick(p.KAffine, p.VAffine, base+64))
+		if a != 0 {
+			b = -op(op(b, '+', 8), '*', a)
+		}
+	}
+	return u, a, b
+}
+
+func unhalf(u uint16) float32 {
+	return element(&kernels.Dense{Cols: 1, Type: kernels.F16, Data: []byte{byte(u), byte(u >> 8)}}, 0, 0)
+}
+
+// naivePart is the part of one chunk, from the scores of all positions that it attends to.
+func naivePart(x *kernels.Queries, row, g, c int) (part []float32) {
+	page := x.Page(c)
+	t := x.Pos + row
+	var at []int
+	for p := c * 64; p < c*64+64 && p <= t; p++ {
+		if x.Window == 0 || p < x.Sinks || p > t-x.Window {
+			at = append(at, p)
+		}
+	}
+	if len(at) == 0 {
+		return nil
+	}
+	d := page.HeadDim
+	inv := float32(1 / math.Sqrt(float64(d)))
+	scores, weights := make([]float32, len(at)), make([]float32, len(at))
+	for i, p := range at {
+		q := x.Q[row*x.Stride+g*d:][:d]
+		if x.Window > 0 && p < x.Sinks && t > x.Sinks+x.Window-1 {
+			q = x.SinkQ[row*x.Stride+g*d:][:d]
+		}
+		key, a, b := stored(page, true, x.KVHead, p%64)
+		var v float32
+		for j := range q {
+			v = fused(key[j], q[j], v)
+		}
+		switch page.Format {
+		case kernels.KVInt8:
+			v = op(a, '*', v)
+		case kernels.KVInt4:
+			v = fused(a, v, op(plain(q), '*', b))
+		}
+		scores[i] = op(v, '*', inv)
+	}
+	m := scores[0]
+	for _, v := range scores {
+		if v > m {
+			m = v
+		}
+	}
+	lane := func(step func(acc float32, i int) float32) float32 {
+		var l [32]float32
+		for i, p := range at {
+			l[p%32] = step(l[p%32], i)
+		}
+		return tree(l[:])
+	}
+	for i, v := range scores {
+		weights[i] = power(op(v, '-', m))
+	}
+	l := lane(func(acc float32, i int) float32 { return op(acc, '+', weights[i]) })
+	o := make([]float32, d)
+	if page.Format == kernels.KVInt4 {
+		start := lane(func(acc float32, i int) float32 {
+			_, _, b := stored(page, false, x.KVHead, at[i]%64)
+			return fused(b, weights[i], acc)
+		})
+		for i := range o {
+			o[i] = start
+		}
+	}
+	for i, p := range at {
+		value, a, _ := stored(page, false, x.KVHead, p%64)
+		w := weights[i]
+		if page.Format == kernels.KVInt8 || page.Format == kernels.KVInt4 {
+			w = op(a, '*', w)
+		}
+		for j := range o {
+			o[j] = fused(value[j], w, o[j])
+		}
+	}
+	return append(o, m, l)
+}
+
+func (n naive) Attention(parts []float32, x *kernels.Queries, lo, hi int) {
+	kernels.CheckAttention(parts, x, lo, hi)
+	size := len(parts) / (x.Rows * x.Heads)
+	for row := range x.Rows {
+		for g := range x.Heads {
+			var all []float32
+			for c := lo; c < hi; c++ {
+				if p := naivePart(x, row, g, c); p != nil {
+					all = append(all, p...)
+				}
+			}
+			part := parts[(row*x.Heads+g)*size:][:size]
+			clear(part)
+			if len(all) > 0 {
+				copy(part, merged(all, size, len(all)/size))
+			}
+		}
+	}
+}
+
+// merged are the first n parts: all but the last, and then the last.
+func merged(parts []float32, size, n int) []float32 {
+	b := parts[(n-1)*size:][:size]
+	if n == 1 {
+		return slices.Clone(b)
+	}
+	a := merged(parts, size, n-1)
+	d := size - 2
+	m := a[d]
+	if b[d] > m {
+		m = b[d]
+	}
+	fa, fb := power(op(a[d], '-', m)), power(op(b[d], '-', m))
+	for i := range a {
+		a[i] = fused(fb, b[i], op(a[i], '*', fa))
+	}
+	a[d] = m
+	return a
+}
+
+func (naive) MergeAttention(out, parts []float32, stride, n int) {
+	kernels.CheckMergeAttention(out, parts, stride, n)
+	size := len(out) + 2
+	var all []float32
+	for i := range n {
+		if p := parts[i*stride:][:size]; p[size-1] != 0 {
+			all = append(all, p...)
+		}
+	}
+	a := merged(all, size, len(all)/size)
+	for i := range out {
+		out[i] = op(a[i], '*', op(1, '/', a[size-1]))
 	}
 }
 

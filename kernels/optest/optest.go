@@ -32,6 +32,7 @@ func Run(t *testing.T, impl kernels.Ops) {
 		{"NormQuant", c.normQuant},
 		{"Ternary", c.ternary},
 		{"Dense", c.dense},
+		{"DotInt16", c.dotInt16},
 		{"EmbedRow", c.embedRow},
 		{"Rope", c.rope},
 		{"Attention", c.attention},
@@ -75,7 +76,11 @@ func (c *comparison) one(t *testing.T, seed uint64, op uint8, n, k int, p string
 	case 5:
 		c.oneRope(t, seed, k%4+1, 2*(n%80+1), n)
 	case 6:
-		c.oneAttention(t, seed, k, k%3+1, n%130+1, p)
+		x := attentionCase{format: kernels.KVFormats[n/130%4], n: k, d: n%130 + 1, kvHeads: k%3 + 1, rows: n%5%k + 1, heads: k%6 + 1, pattern: p}
+		if n%3 == 0 {
+			x.window, x.sinks = n%90+1, n%7*12
+		}
+		c.oneAttention(t, seed, x)
 	case 7:
 		c.oneGate(t, seed, n, kernels.Activation(k%2)+kernels.SiLU, p)
 	}
@@ -118,6 +123,15 @@ func sameError(t *testing.T, what string, got, want error) {
 	}
 }
 
+// sameRange compares errors of StoreKV.
+func sameRange(t *testing.T, what string, got, want error) {
+	t.Helper()
+	var g, w *kernels.KVRangeError
+	if (got == nil) != (want == nil) || got != nil && (!errors.As(got, &g) || !errors.As(want, &w) || g.Format != w.Format || g.What != w.What || g.Index != w.Index) {
+		t.Fatalf("%s: error is %v, want %v", what, got, want)
+	}
+}
+
 func unchanged[T comparable](t *testing.T, what string, now, before []T) {
 	t.Helper()
 	for i := range before {
@@ -141,10 +155,15 @@ func (c *comparison) panics(t *testing.T) {
 		"EmbedRow": func() {
 			c.impl.EmbedRow(y, &kernels.Dense{Rows: 1, Cols: 3, Type: kernels.I8, Data: make([]byte, 3)}, 0)
 		},
-		"Rope":      func() { c.impl.Rope(x, 2, x[:1], x[:1]) },
-		"Attention": func() { c.impl.Attention(y, y, nil, 0, 1, 2, 1, nil) },
-		"Gate":      func() { c.impl.Gate(y, x, x, kernels.SiLU) },
-		"Add":       func() { c.impl.Add(x, y) },
+		"DotInt16": func() { c.impl.DotInt16(nil, nil, make([]int16, 33), 0, 0) },
+		"Rope":     func() { c.impl.Rope(x, 2, x[:1], x[:1]) },
+		"StoreKV":  func() { _ = c.impl.StoreKV(kernels.NewPage(kernels.KVF32, 1, 3), 0, x, y) },
+		"Attention": func() {
+			c.impl.Attention(x, &kernels.Queries{Rows: 1, Heads: 1, Pages: []*kernels.Page{kernels.NewPage(kernels.KVF32, 1, 1)}}, 0, 1)
+		},
+		"MergeAttention": func() { c.impl.MergeAttention(x, x, 3, 1) },
+		"Gate":           func() { c.impl.Gate(y, x, x, kernels.SiLU) },
+		"Add":            func() { c.impl.Add(x, y) },
 	} {
 		func() {
 			defer func() {

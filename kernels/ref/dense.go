@@ -23,6 +23,19 @@ func (Ops) Dense(y []float32, ldy int, w *kernels.Dense, x []float32, m, ldx, lo
 	}
 }
 
+// DotInt16 multiplies rows of int8 by int16, exactly.
+func (Ops) DotInt16(y []int32, rows []int8, x []int16, lo, hi int) {
+	kernels.CheckDotInt16(y, rows, x, lo, hi)
+	for row := lo; row < hi; row++ {
+		w := rows[row*len(x):][:len(x)]
+		var s int32
+		for i, v := range x {
+			s += int32(w[i]) * int32(v)
+		}
+		y[row] = s
+	}
+}
+
 // EmbedRow writes one row of w (section 10).
 func (Ops) EmbedRow(dst []float32, w *kernels.Dense, row int) {
 	kernels.CheckEmbedRow(dst, w, row)

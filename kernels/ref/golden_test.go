@@ -24,6 +24,7 @@ type golden struct {
 		Sum, Dot, SumSq string
 	}
 	FMA                    []string
+	Half                   [][2]string
 	Log64, Exp64, SinCos64 [][]string
 }
 
@@ -84,6 +85,10 @@ func TestGoldenScalars(t *testing.T) {
 		x := parse(t, c)
 		require.Equal(t, show(x[3]), show(FMA32(x[0], x[1], x[2])), "fma of %v", x[:3])
 	}
+	require.NotEmpty(t, g.Half)
+	for _, c := range g.Half {
+		require.Equal(t, c[1], fmt.Sprintf("%04x", narrowF16(parse(t, c[0])[0])), "half of %s", c[0])
+	}
 }
 
 func TestGoldenSums(t *testing.T) {
@@ -127,17 +132,49 @@ func TestGoldenElementary(t *testing.T) {
 }
 
 // goldenAttention is one head over generated queries, keys and values.
-func goldenAttention(r *rng, n, dim int) []float32 {
-	q := r.floats(dim, 21)
+func goldenAttention(t *testing.T, r *rng, n, dim int) []float32 {
+	a := &kernels.Queries{Q: r.floats(dim, 21), Rows: 1, Heads: 1, Pos: n - 1}
+	return attend(t, a, r, kernels.KVF32, n, dim)
+}
+
+// goldenWindow draws a query for sinks, too.
+func goldenWindow(t *testing.T, r *rng, format kernels.KVFormat, n, dim, window, sinks int) []float32 {
+	a := &kernels.Queries{Q: r.floats(dim, 21), SinkQ: r.floats(dim, 21), Rows: 1, Heads: 1, Pos: n - 1, Window: window, Sinks: sinks}
+	return attend(t, a, r, format, n, dim)
+}
+
+func attend(t *testing.T, a *kernels.Queries, r *rng, format kernels.KVFormat, n, dim int) []float32 {
 	keys, values := r.floats(n*dim, 22), r.floats(n*dim, 22)
-	var pages []*kernels.Page
 	for p := range n {
 		if p%kernels.PageLen == 0 {
-			pages = append(pages, kernels.NewPage(1, dim))
+			a.Pages = append(a.Pages, kernels.NewPage(format, 1, dim))
 		}
-		pages[len(pages)-1].Put(p%kernels.PageLen, keys[p*dim:][:dim], values[p*dim:][:dim], 1, dim)
+		page := a.Pages[len(a.Pages)-1]
+		require.NoError(t, New().StoreKV(page, p%kernels.PageLen, keys[p*dim:][:dim], values[p*dim:][:dim]))
 	}
-	out := make([]float32, dim)
-	New().Attention(out, q, pages, 0, 1, dim, n, make([]float32, kernels.AttentionScratch(dim)))
+	out, part := make([]float32, dim), make([]float32, kernels.AttentionPart(dim))
+	New().Attention(part, a, 0, a.Chunks())
+	New().MergeAttention(out, part, 0, 1)
 	return out
+}
+
+// stored is what the integer formats keep of a vector, the same as a key and as a value.
+func stored(t *testing.T, x []float32) (scale string, codes []int, affine string, pairs []int) {
+	const slot, n = 5, kernels.PageLen
+	p := kernels.NewPage(kernels.KVInt8, 1, len(x))
+	require.NoError(t, New().StoreKV(p, slot, x, x))
+	require.Equal(t, p.KScale[slot], p.VScale[slot])
+	for i := range x {
+		require.Equal(t, p.KCodes[i*n+slot], p.VCodes[slot*len(x)+i])
+		codes = append(codes, int(int8(p.KCodes[i*n+slot])))
+	}
+	p4 := kernels.NewPage(kernels.KVInt4, 1, len(x))
+	require.NoError(t, New().StoreKV(p4, slot, x, x))
+	require.Equal(t, p4.KAffine, p4.VAffine)
+	for i := range x {
+		b := p4.KCodes[i/2*n+slot]
+		require.Equal(t, b, p4.VCodes[slot*((len(x)+1)/2)+i/2])
+		pairs = append(pairs, int(b>>(4-4*(i%2))&15))
+	}
+	return show(p.KScale[slot]), codes, fmt.Sprintf("%04x %04x", p4.KAffine[slot], p4.KAffine[n+slot]), pairs
 }

@@ -138,14 +138,14 @@ func TestAttentionAgainstFloat64(t *testing.T) {
 		keys, values := make([][]float32, n), make([][]float32, n)
 		for p := range n {
 			if p%kernels.PageLen == 0 {
-				pages = append(pages, kernels.NewPage(kvHeads, dim))
+				pages = append(pages, kernels.NewPage(kernels.KVF32, kvHeads, dim))
 			}
 			k, v := make([]float32, kvHeads*dim), make([]float32, kvHeads*dim)
 			for i := range k {
 				k[i], v[i] = float32(r.Float64()*2-1), float32(r.Float64()*2-1)
 			}
 			keys[p], values[p] = k, v
-			pages[len(pages)-1].Put(p%kernels.PageLen, k, v, kvHeads, dim)
+			require.NoError(t, New().StoreKV(pages[len(pages)-1], p%kernels.PageLen, k, v))
 		}
 		q := make([]float32, dim)
 		for i := range q {
@@ -153,7 +153,10 @@ func TestAttentionAgainstFloat64(t *testing.T) {
 		}
 		for h := range kvHeads {
 			out := make([]float32, dim)
-			New().Attention(out, q, pages, h, kvHeads, dim, n, make([]float32, kernels.AttentionScratch(dim)))
+			a := &kernels.Queries{Q: q, Rows: 1, Heads: 1, Pos: n - 1, KVHead: h, Pages: pages}
+			part := make([]float32, kernels.AttentionPart(dim))
+			New().Attention(part, a, 0, a.Chunks())
+			New().MergeAttention(out, part, 0, 1)
 			want, total := make([]float64, dim), 0.0
 			for p := range n {
 				s := 0.0
@@ -170,6 +173,68 @@ func TestAttentionAgainstFloat64(t *testing.T) {
 				require.InDelta(t, want[i]/total, out[i], 3e-5, "n %d, head %d", n, h)
 			}
 		}
+	}
+}
+
+// A stored number stands for one within half a step of it: half a unit of f16 is 2^-11 of the number, half a step of
+// int8 is a/254 and of int4 (hi-lo)/30, which the f16 of scale and zero move by up to 2^-11 of all they stand for.
+func TestStoredNumbersAreNear(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		d := rapid.IntRange(1, 40).Draw(t, "d")
+		x := rapid.SliceOfN(rapid.Float32Range(-50, 50), d, d).Draw(t, "x")
+		var lo, hi float64
+		for i, v := range x {
+			require.InDelta(t, v, widenF16(narrowF16(v)), math.Abs(float64(v))/2048+0x1p-25)
+			if i == 0 {
+				lo, hi = float64(v), float64(v)
+			}
+			lo, hi = min(lo, float64(v)), max(hi, float64(v))
+		}
+		p := kernels.NewPage(kernels.KVInt8, 1, d)
+		require.NoError(t, New().StoreKV(p, 63, x, x))
+		top := max(hi, -lo)
+		for i, v := range x {
+			got := float64(p.VScale[63]) * float64(int8(p.VCodes[63*d+i]))
+			require.InDelta(t, v, got, top/254*1.0001+1e-44)
+		}
+		p = kernels.NewPage(kernels.KVInt4, 1, d)
+		require.NoError(t, New().StoreKV(p, 63, x, x))
+		a, b := affine(p.VAffine, 63)
+		for i, v := range x {
+			u := nibble(p.VCodes[63*((d+1)/2)+i/2], i)
+			require.InDelta(t, v, float64(a)*float64(u)+float64(b), (hi-lo)/30+top/512+1e-6)
+		}
+	})
+}
+
+func TestStoreKVErrors(t *testing.T) {
+	nan := float32(math.NaN())
+	for _, c := range []struct {
+		format kernels.KVFormat
+		k, v   []float32
+		want   string
+	}{
+		{kernels.KVF32, []float32{nan, inf}, []float32{0, 0}, ""},
+		{kernels.KVF16, []float32{1, 65519}, []float32{-65519, 0}, ""},
+		{kernels.KVF16, []float32{1, 65520}, []float32{0, 0}, "key 1 of a position is 65520, more than the KV format f16 can hold; use the format f32"},
+		{kernels.KVF16, []float32{0, 0}, []float32{-65520, 0}, "value 0 of a position is -65520"},
+		{kernels.KVF16, []float32{0, inf}, []float32{0, 0}, "key 1 of a position is +Inf, want a finite number"},
+		{kernels.KVInt8, []float32{3e38, -3e38}, []float32{0, 0}, ""},
+		{kernels.KVInt8, []float32{0, 0}, []float32{0, nan}, "value 1 of a position is NaN"},
+		{kernels.KVInt4, []float32{500000, -400000}, []float32{0, 0}, ""},
+		{kernels.KVInt4, []float32{500000, -500000}, []float32{0, 0}, "key 0 of a position is 500000, more than the KV format int4"},
+		{kernels.KVInt4, []float32{0, 0}, []float32{70000, 70000}, "value 0 of a position is 70000"},
+		{kernels.KVInt4, []float32{3e38, -3e38}, []float32{0, 0}, "key 0"},
+		{kernels.KVInt4, []float32{0, 0}, []float32{-inf, 0}, "value 0 of a position is -Inf"},
+	} {
+		err := New().StoreKV(kernels.NewPage(c.format, 1, 2), 0, c.k, c.v)
+		if c.want == "" {
+			require.NoError(t, err, "%v", c)
+			continue
+		}
+		require.ErrorContains(t, err, c.want)
+		var e *kernels.KVRangeError
+		require.ErrorAs(t, err, &e)
 	}
 }
 

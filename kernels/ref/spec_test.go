@@ -1,6 +1,7 @@
 package ref
 
 import (
+	"fmt"
 	"os"
 	"strconv"
 	"strings"
@@ -45,21 +46,29 @@ func TestSpecificationGoldenValues(t *testing.T) {
 		if name == "philox" || name == "sample" {
 			continue
 		}
+		if name == "half" {
+			require.Equal(t, want, fmt.Sprintf("%04x", narrowF16(parse(t, rest)[0])), line)
+			continue
+		}
+		format := "f32"
+		if name == "window" {
+			format, rest, _ = strings.Cut(rest, " ")
+		}
 		var n []int
 		for _, f := range strings.Fields(rest) {
 			v, err := strconv.Atoi(f)
 			require.NoError(t, err, line)
 			n = append(n, v)
 		}
-		require.Equal(t, want, golden16(t, name, n), line)
+		require.Equal(t, want, golden16(t, name, format, n), line)
 	}
-	for _, name := range []string{"fma", "exp", "silu", "sum", "sumsq", "rmsquant", "rope", "attention", "philox", "sample"} {
+	for _, name := range []string{"fma", "exp", "silu", "sum", "sumsq", "rmsquant", "rope", "attention", "window", "half", "int8", "int4", "philox", "sample"} {
 		require.NotZero(t, seen[name], name)
 	}
-	require.Len(t, seen, 10)
+	require.Len(t, seen, 14)
 }
 
-func golden16(t *testing.T, name string, n []int) string {
+func golden16(t *testing.T, name, format string, n []int) string {
 	r := rng(n[0])
 	switch name {
 	case "sum":
@@ -86,8 +95,20 @@ func golden16(t *testing.T, name string, n []int) string {
 		require.NoError(t, RopeAngles(cos, sin, n[2], kernels.RopeSpec{Type: kernels.RopeDefault, Theta: float64(n[0])}))
 		return show(append(cos, sin...)...)
 	case "attention":
-		return show(goldenAttention(&r, n[1], n[2])...)
+		return show(goldenAttention(t, &r, n[1], n[2])...)
+	case "window":
+		f, err := kernels.ParseKVFormat(format)
+		require.NoError(t, err)
+		return show(goldenWindow(t, &r, f, n[1], n[2], n[3], n[4])...)
+	case "int8", "int4":
+		scale, codes, affine, pairs := stored(t, r.floats(n[1], 22))
+		if name == "int8" {
+			return scale + " " + join(codes)
+		}
+		return affine + " " + join(pairs)
 	}
 	require.Fail(t, "unknown golden value", name)
 	return ""
 }
+
+func join(n []int) string { return strings.Trim(fmt.Sprint(n), "[]") }

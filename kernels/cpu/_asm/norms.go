@@ -79,15 +79,11 @@ func norms() {
 	})
 	endMax()
 
-	order := GLOBL("packOrder", RODATA|NOPTR)
-	for i, v := range []uint32{0, 4, 1, 5, 2, 6, 3, 7} {
-		DATA(4*i, U32(v))
-	}
 	text("roundInt8", "func(q *int8, x *float32, k float32, n int)", "roundInt8 is q[i] = x[i]*k rounded half to even, for 32 n elements within +-127.")
 	q, x := Load(Param("q"), RDI), Load(Param("x"), RSI)
 	VBROADCASTSS(NewParamAddr("k", 16), Y8)
 	n = Load(Param("n"), RCX)
-	VMOVDQU(order, Y9)
+	VMOVDQU(packOrder, Y9)
 	loop("round_next", n, func() {
 		v := []VecPhysical{Y0, Y1, Y2, Y3}
 		for i, r := range v {
