@@ -83,6 +83,29 @@ func TestShrinkingFile(t *testing.T) {
 			}
 		})
 	}
+	t.Run("start", func(t *testing.T) {
+		for _, opt := range []runtime.Options{{Filter: true}, {Load: runtime.LoadHuge}} { // which read weights before the first token
+			f, path := opened(t)
+			m, err := runtime.LoadModel(f)
+			require.NoError(t, err)
+			shrink(t, path)
+			e, err := runtime.NewCPU(m, opt)
+			if err == nil && opt.Load == runtime.LoadHuge && e.Plan().Load == runtime.LoadMmap {
+				require.NoError(t, e.Close())
+				t.Skipf("nothing is copied: %s", e.Plan().Note)
+			}
+			bounds(t, err)
+		}
+		f, path := opened(t)
+		m, err := runtime.LoadModel(f)
+		require.NoError(t, err)
+		shrink(t, path)
+		e, err := runtime.NewCPU(m, runtime.Options{Prefault: true})
+		require.NoError(t, err)
+		defer e.Close()
+		_, err = runtime.Embed(ctx, e, []int{400}, false)
+		bounds(t, err)
+	})
 	t.Run("verify", func(t *testing.T) {
 		for _, opt := range []verify.Options{{}, {Run: true}, {Tensors: true}, {Source: source}} {
 			_, path := opened(t)
