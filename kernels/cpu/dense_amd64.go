@@ -9,9 +9,16 @@ const (
 	denseRows   = 16 // that stay in a cache while tokens are multiplied with them
 )
 
-// Dense multiplies a row by up to three tokens at a time.
+// Dense multiplies a row by up to three tokens at a time, two rows of int8 by one.
 func (avx2) Dense(y []float32, ldy int, w *kernels.Dense, x []float32, m, ldx, lo, hi int) {
 	kernels.CheckDense(y, ldy, w, x, m, ldx, lo, hi)
+	if m == 1 && w.Type == kernels.I8 && w.Cols%kernels.Lanes == 0 {
+		for ; lo+2 <= hi; lo += 2 {
+			rows2I8((*[2]float32)(y[lo:]), &w.Data[lo*w.Cols], w.Cols, &x[0], w.Cols/kernels.Lanes)
+			y[lo] *= w.Scales[lo]
+			y[lo+1] *= w.Scales[lo+1]
+		}
+	}
 	if m == 0 || lo == hi {
 		return
 	}

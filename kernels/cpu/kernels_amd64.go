@@ -134,6 +134,11 @@ func sumSquares(sums *float32, x *float32, n int, end *[512]byte)
 //go:noescape
 func dotInt16(row *int8, x *int16, n int) int32
 
+// rows2I8 are the vector sums of w[i]*x[i] of two rows of int8, stride bytes apart, over 32 n elements, n > 0.
+//
+//go:noescape
+func rows2I8(sums *[2]float32, w *byte, stride int, x *float32, n int)
+
 // subtract is d[i] = x[i] - mean for 8 n elements.
 //
 //go:noescape

@@ -5054,6 +5054,107 @@ int16_next_end:
 	MOVL         AX, ret+24(FP)
 	RET
 
+// func rows2I8(sums *[2]float32, w *byte, stride int, x *float32, n int)
+// Requires: AVX, AVX2, FMA3, MMX+
+TEXT ·rows2I8(SB), NOSPLIT, $0-40
+	MOVQ sums+0(FP), DI
+	MOVQ w+8(FP), SI
+	MOVQ stride+16(FP), BX
+	MOVQ x+24(FP), DX
+	MOVQ n+32(FP), CX
+	LEAQ (SI)(BX*1), R10
+	LEAQ (R10)(BX*1), R11
+	XORQ R9, R9
+
+block:
+	MOVQ CX, R8
+	CMPQ R8, $0x00000020
+	JLE  few
+	MOVQ $0x00000020, R8
+
+few:
+	SUBQ  R8, CX
+	VPXOR Y0, Y0, Y0
+	VPXOR Y1, Y1, Y1
+	VPXOR Y2, Y2, Y2
+	VPXOR Y3, Y3, Y3
+	VPXOR Y4, Y4, Y4
+	VPXOR Y5, Y5, Y5
+	VPXOR Y6, Y6, Y6
+	VPXOR Y7, Y7, Y7
+	TESTQ R8, R8
+	JZ    lanes_end
+
+lanes:
+	VMOVUPS     (DX), Y8
+	VMOVUPS     32(DX), Y9
+	VMOVUPS     64(DX), Y10
+	VMOVUPS     96(DX), Y11
+	VPMOVSXBD   (SI), Y12
+	VCVTDQ2PS   Y12, Y12
+	VFMADD231PS Y8, Y12, Y0
+	VPMOVSXBD   8(SI), Y13
+	VCVTDQ2PS   Y13, Y13
+	VFMADD231PS Y9, Y13, Y1
+	VPMOVSXBD   16(SI), Y14
+	VCVTDQ2PS   Y14, Y14
+	VFMADD231PS Y10, Y14, Y2
+	VPMOVSXBD   24(SI), Y15
+	VCVTDQ2PS   Y15, Y15
+	VFMADD231PS Y11, Y15, Y3
+	ADDQ        $0x00000020, SI
+	VPMOVSXBD   (R10), Y12
+	VCVTDQ2PS   Y12, Y12
+	VFMADD231PS Y8, Y12, Y4
+	VPMOVSXBD   8(R10), Y13
+	VCVTDQ2PS   Y13, Y13
+	VFMADD231PS Y9, Y13, Y5
+	VPMOVSXBD   16(R10), Y14
+	VCVTDQ2PS   Y14, Y14
+	VFMADD231PS Y10, Y14, Y6
+	VPMOVSXBD   24(R10), Y15
+	VCVTDQ2PS   Y15, Y15
+	VFMADD231PS Y11, Y15, Y7
+	ADDQ        $0x00000020, R10
+	PREFETCHT0  (R11)
+	ADDQ        $0x00000040, R11
+	ADDQ        $0x00000080, DX
+	DECQ        R8
+	JNZ         lanes
+
+lanes_end:
+	VADDPS       Y2, Y0, Y0
+	VADDPS       Y3, Y1, Y1
+	VADDPS       Y1, Y0, Y0
+	VEXTRACTF128 $0x01, Y0, X12
+	VADDPS       X12, X0, X0
+	VMOVHLPS     X0, X0, X12
+	VADDPS       X12, X0, X0
+	VMOVSHDUP    X0, X12
+	VADDSS       X12, X0, X0
+	VADDPS       Y6, Y4, Y4
+	VADDPS       Y7, Y5, Y5
+	VADDPS       Y5, Y4, Y4
+	VEXTRACTF128 $0x01, Y4, X13
+	VADDPS       X13, X4, X4
+	VMOVHLPS     X4, X4, X13
+	VADDPS       X13, X4, X4
+	VMOVSHDUP    X4, X13
+	VADDSS       X13, X4, X4
+	TESTQ        R9, R9
+	JZ           first
+	VADDSS       (DI), X0, X0
+	VADDSS       4(DI), X4, X4
+
+first:
+	VMOVSS X0, (DI)
+	VMOVSS X4, 4(DI)
+	INCQ   R9
+	TESTQ  CX, CX
+	JNZ    block
+	VZEROUPPER
+	RET
+
 // func subtract(d *float32, x *float32, mean float32, n int)
 // Requires: AVX
 TEXT ·subtract(SB), NOSPLIT, $0-32

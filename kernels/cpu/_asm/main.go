@@ -19,6 +19,7 @@ func main() {
 	ternaryFloatPanel()
 	dots()
 	dotInt16()
+	rows()
 	norms()
 	elementwise()
 	attention()
