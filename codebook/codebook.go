@@ -323,7 +323,7 @@ func (c *Codebook) Lossy() (code, becomes int, ok bool, err error) {
 		return 0, 0, false, nil
 	}
 	const work = 1 << 36 // products, some seconds of one core
-	codes := min(c.Codes, max(1, work/(c.Codes*c.Dim)))
+	codes := int(min(int64(c.Codes), max(1, work/(int64(c.Codes)*int64(c.Dim)))))
 	together := max(1, min(1024, MaxPixels/c.Dim)) // in one image or sound
 	for lo := 0; lo < codes; lo += together {
 		ids := make([]int, 0, 2*together)

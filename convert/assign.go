@@ -23,6 +23,7 @@ type assignment struct {
 	encoding format.Encoding
 	used     map[string]bool
 	refused  bool // mayQuantize said no
+	scaled   bool // divides was asked
 	errs     []error
 }
 
@@ -31,26 +32,12 @@ func (a *assignment) bad(format string, args ...any) {
 }
 
 // options reads the options that decide about tensors.
-func (a *assignment) options() error {
+func (a *assignment) options() (err error) {
 	o := &a.plan.options
-	switch o.Encoding {
-	case "", format.Trit2.String():
-		a.encoding = format.Trit2
-	case format.Trit3.String():
+	a.encoding = format.Trit2
+	if o.Encoding == format.Trit3.String() {
 		a.encoding = format.Trit3
-	default:
-		return fmt.Errorf("encoding %q, want trit2 (2 bits a weight, used in place) or trit3 (1.6 bits, unpacked when loaded)", o.Encoding)
 	}
-	if o.Head != "" && o.Head != "keep" && o.Head != format.Int8.String() {
-		return fmt.Errorf("head %q, want \"keep\" or \"int8\"", o.Head)
-	}
-	if o.I2SLayout != "" && o.I2SLayout != i2sX86 {
-		return fmt.Errorf("i2s-layout %q, want %q: no other layout is read", o.I2SLayout, i2sX86)
-	}
-	if o.Scale != "" && o.Scale != "multiply" && o.Scale != "divide" {
-		return fmt.Errorf("scale %q, want \"multiply\" or \"divide\"", o.Scale)
-	}
-	var err error
 	if o.Rule != "" {
 		a.rule, err = ParseRule(o.Rule)
 	} else if a.hf.masters {
@@ -103,6 +90,9 @@ func (a *assignment) all() error {
 		a.assign(t, base)
 	}
 	a.leftovers()
+	if a.plan.options.Scale != "" && !a.scaled && len(a.errs) == 0 {
+		a.bad("--scale %s: no weights of this checkpoint are packed with a weight_scale; leave it out", a.plan.options.Scale)
+	}
 	if len(a.errs) > 0 {
 		return tooMany(a.errs)
 	}
@@ -290,6 +280,7 @@ func (a *assignment) packedMatrix(t model.Tensor, base string) {
 // divides decides the convention of weight_scale. Other tools take one of the two
 // for granted, and are wrong for half of the checkpoints.
 func (a *assignment) divides(w *checkpoint.Tensor) (bool, error) {
+	a.scaled = true
 	q := a.hf.quant
 	if s := a.plan.options.Scale; s != "" {
 		if q != nil && q.mode == "offline" && (s == "divide") != (q.linearClass == "bitlinear") {

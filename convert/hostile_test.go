@@ -431,7 +431,7 @@ var options = []hostile{
 	{name: "group 129", opt: convert.Options{Rule: "absmean-group=129"}, want: []string{`"129"`, "want a multiple of 128"}},
 	{name: "group negative", opt: convert.Options{Rule: "absmean-group=-128"}, want: []string{`"-128"`, "want a multiple of 128"}},
 	{name: "group huge", opt: convert.Options{Rule: "absmean-group=99999999999999999999"}, want: []string{"99999999999999999999", "want a multiple of 128"}},
-	{name: "encoding", opt: convert.Options{Encoding: "trit5"}, want: []string{`"trit5"`, "want trit2", "or trit3"}},
+	{name: "encoding", opt: convert.Options{Encoding: "trit5"}, want: []string{`"trit5"`, `want "trit2" or "trit3"`, "1.6 bits"}},
 	{name: "head", opt: convert.Options{Head: "int4"}, want: []string{`"int4"`, `want "keep" or "int8"`}},
 	{name: "scale", opt: convert.Options{Scale: "add"}, want: []string{`"add"`, `want "multiply" or "divide"`}},
 	{name: "activations", opt: convert.Options{Activations: "fp8"}, want: []string{`"fp8"`, `want "int8" or "none"`}},

@@ -87,6 +87,9 @@ type Target struct {
 
 // Open opens the checkpoint at path, a folder or a file, and plans its conversion.
 func Open(path string, opt Options) (*Plan, error) {
+	if err := opt.Validate(); err != nil {
+		return nil, err
+	}
 	dir, err := checkpoint.Open(path)
 	if err != nil {
 		return nil, err
@@ -111,9 +114,7 @@ func (p *Plan) plan() error {
 		return err
 	}
 	p.Family, p.Config, p.Warnings, p.where = h.family.name, h.config, h.warnings, h.where
-	if err := p.planActivations(h); err != nil {
-		return err
-	}
+	p.planActivations(h)
 	p.Config.Modalities = []model.Modality{model.Text}
 	if !p.options.WeightsOnly {
 		if err := p.planTokenizer(); err != nil {
@@ -191,28 +192,22 @@ func (p *Plan) readConfig() (*hfConfig, error) {
 	return parseConfig(p.dir.Config)
 }
 
-func (p *Plan) planActivations(h *hfConfig) error {
+func (p *Plan) planActivations(h *hfConfig) {
 	switch p.options.Activations {
 	case "":
 		p.Config.ActivationQuant = model.ActivationNone
 		if h.family.ternary || h.quant != nil || h.int8 {
 			p.Config.ActivationQuant = model.ActivationInt8
 		}
-	case string(model.ActivationInt8), string(model.ActivationNone):
-		p.Config.ActivationQuant = model.ActivationQuant(p.options.Activations)
 	default:
-		return fmt.Errorf("activations %q, want \"int8\" or \"none\"", p.options.Activations)
+		p.Config.ActivationQuant = model.ActivationQuant(p.options.Activations)
 	}
-	return nil
 }
 
 func (p *Plan) planTokenizer() error {
 	where := "tokenizer.json"
 	p.Tokenizer = p.dir.Tokenizer
 	if path := p.options.Tokenizer; path != "" {
-		if p.options.NoTokenizer {
-			return errors.New("--tokenizer and --no-tokenizer exclude each other")
-		}
 		info, err := os.Stat(path)
 		if err != nil {
 			return err

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -43,6 +44,11 @@ func Create(path string, layout *Layout) (*Writer, error) {
 	temp := filepath.Join(dir, "."+base+".tmp-"+rand.Text())
 	f, err := os.OpenFile(temp, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o666)
 	if err != nil {
+		if folder := filepath.Dir(temp); errors.Is(err, fs.ErrNotExist) {
+			err = fmt.Errorf("there is no folder %s for %s; make it, or name another file: %w", folder, path, fs.ErrNotExist)
+		} else if pe, ok := errors.AsType[*fs.PathError](err); ok { // of a name that nobody chose
+			err = fmt.Errorf("%s cannot be written: a file in its folder %s: %w", path, folder, pe.Err)
+		}
 		return nil, err
 	}
 	w := &Writer{path: path, temp: temp, f: f, out: f, layout: layout, sections: map[string][]byte{}}

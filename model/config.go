@@ -25,6 +25,10 @@ const (
 	MaxPosition = 1 << 24 // the RoPE procedure of spec/numerics.md is stated up to here
 )
 
+// maxProblems is how many problems of one list are reported: a hostile one can have
+// millions.
+const maxProblems = 16
+
 // Activation is the function inside the gated feed-forward block.
 type Activation string
 
@@ -272,7 +276,11 @@ func oneOf[T ~string](errs *[]error, field string, got T, want ...T) {
 }
 
 func sortedSet[T ~string](errs *[]error, field string, got []T, want ...T) {
+	before := len(*errs)
 	for i, v := range got {
+		if len(*errs)-before >= maxProblems {
+			return
+		}
 		if !slices.Contains(want, v) {
 			*errs = append(*errs, fmt.Errorf("%s has the unknown value %q, want only %q", field, v, want))
 		}

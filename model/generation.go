@@ -22,6 +22,9 @@ type Generation struct {
 func (g *Generation) Validate(vocab int) error {
 	var errs []error
 	for i, id := range g.EOS {
+		if len(errs) >= maxProblems {
+			break
+		}
 		if id < 0 || id >= vocab {
 			errs = append(errs, fmt.Errorf("eos id %d is outside the vocabulary, want 0 to %d", id, vocab-1))
 		}

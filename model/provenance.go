@@ -5,6 +5,8 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -41,10 +43,29 @@ func (p *Provenance) Validate() error {
 		}
 	}
 	hexSum("config_sha256", p.ConfigSHA256)
+	for _, key := range slices.Sorted(maps.Keys(p.Options)) {
+		if len(errs) >= maxProblems {
+			break
+		}
+		if want, known := options[key]; !known {
+			errs = append(errs, fmt.Errorf("options has the unknown key %q, want only %q", key, slices.Sorted(maps.Keys(options))))
+		} else if value := p.Options[key]; !want.MatchString(value) {
+			errs = append(errs, fmt.Errorf("option %s is %q, want %s", key, value, want))
+		}
+	}
 	for _, t := range p.Tensors {
+		if len(errs) >= maxProblems {
+			break
+		}
 		hexSum("the SHA-256 of source "+t.Name, t.SHA256)
 		if !slices.Contains(rules, t.Rule) {
 			errs = append(errs, fmt.Errorf("source %s has the rule %q, want one of %q", t.Name, t.Rule, rules))
+		}
+		for _, n := range t.Shape {
+			if n < 0 {
+				errs = append(errs, fmt.Errorf("source %s has the shape %v, want no negative dim", t.Name, t.Shape))
+				break
+			}
 		}
 		if (t.Rule == RuleDropped) != (t.Target == "") {
 			errs = append(errs, fmt.Errorf("source %s has the rule %q and the target %q: only what is dropped has none", t.Name, t.Rule, t.Target))
@@ -72,6 +93,16 @@ const (
 	RuleInt8Row      = "int8-row"      // rounded to int8 with a scale a row
 	RuleDropped      = "dropped"       // not needed: equal to another tensor
 )
+
+// options are the keys of Provenance.Options with the values that they may have.
+var options = map[string]*regexp.Regexp{
+	"activations": regexp.MustCompile("^(int8|none)$"),
+	"encoding":    regexp.MustCompile("^trit3$"),
+	"head":        regexp.MustCompile("^int8$"),
+	"i2s_layout":  regexp.MustCompile("^x86$"),
+	"rule":        regexp.MustCompile("^(absmean|absmean-row|absmean-group=[0-9]+)$"),
+	"scale":       regexp.MustCompile("^(multiply|divide)$"),
+}
 
 var rules = []string{RuleAbsMean, RuleAbsMeanRow, RuleAbsMeanGroup, RuleThreshold, RuleValues, RulePacked, RulePackedRows, RuleBlocks, RuleI2SX86, RuleScale, RuleInverseScale,
 	RuleCopy, RuleFloat32, RuleScaledBias, RuleInt8Row, RuleDropped}

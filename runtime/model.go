@@ -3,7 +3,6 @@ package runtime
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"strconv"
 	"sync"
 
@@ -117,13 +116,14 @@ func configError(field string, err error) error {
 // The error joins every problem.
 func CheckManifest(c *model.Config, h *format.Header) error {
 	have := make(map[string]*format.TensorInfo, len(h.Tensors))
+	place := make(map[string]int, len(h.Tensors)) // in the directory
 	for i := range h.Tensors {
-		have[h.Tensors[i].Name] = &h.Tensors[i]
+		have[h.Tensors[i].Name], place[h.Tensors[i].Name] = &h.Tensors[i], i
 	}
 	var errs []error
 	bad := func(name, got, want string) {
 		e := &format.FormatError{Class: format.ClassConfig, Field: "tensor " + name, Got: got, Want: want}
-		if i := slices.IndexFunc(h.Tensors, func(t format.TensorInfo) bool { return t.Name == name }); i >= 0 {
+		if i, ok := place[name]; ok {
 			e.Offset = format.PreludeSize + int64(i)*format.TensorRecordSize
 		}
 		errs = append(errs, e)

@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
 """A reader of .trit files in plain Python, written from trit-v1.md.
 
-usage: tritread.py [--json] [--check] [--tensor NAME] FILE
+usage: tritread.py [--json] [--check | --content] [--tensor NAME] [--release] FILE
 
 Without options it prints the header, the tensors and the sections of FILE,
 after applying every rule for opening a file. --json prints the same as JSON,
---check verifies every other byte too, --tensor NAME prints one tensor decoded
-as JSON: its trits, integers or floats row by row, and its scales.
+--check verifies every other byte too, --content also what the sections say
+(tritcontent.py), --tensor NAME prints one tensor decoded as JSON: its trits,
+integers or floats row by row, and its scales; --release prints the SHA-256 of
+all that FILE holds, as trit-v1-vectors.md defines it.
 
 Exit status: 0 fine, 1 FILE cannot be read or has no such tensor, 2 usage,
 3 FILE is malformed or unsupported; the message begins with the class of
@@ -228,6 +230,11 @@ class File:
             elif s["name"].startswith("codebook-") and s["name"][9:] in CODEBOOK_KEYS:
                 check_codebook(self.read(s["offset"], s["length"]), s)
 
+    def content(self):
+        import tritcontent  # which needs this module
+
+        tritcontent.check(self)
+
     def check_data(self, t):
         if t["encoding"] not in ("trit2", "trit3"):
             for _ in self.rows(t):
@@ -309,6 +316,22 @@ class File:
         result["values"] = values if len(t["dims"]) == 2 else values[0]
         result["scales"] = list(self.scales(t))
         return result
+
+    def release(self):
+        """The SHA-256 of every value and section, whatever they are encoded in."""
+        digest = hashlib.sha256()
+        for t in self.tensors.values():
+            dims = t["dims"] + [0] * (2 - len(t["dims"]))
+            line = [t["name"], t["encoding"], t["rule"], t["granularity"], t["group"], *dims]
+            digest.update((" ".join(map(str, line)) + "\n").encode())
+            kind = "b" if t["granularity"] != "none" else "f"
+            for row in self.rows(t):
+                digest.update(struct.pack(f"<{len(row)}{kind}", *row))
+            digest.update(struct.pack(f"<{t['scale_length'] // 4}f", *self.scales(t)))
+        for s in self.sections.values():
+            digest.update(f"{s['name']} {s['length']}\n".encode())
+            digest.update(self.read(s["offset"], s["length"]))
+        return digest.hexdigest()
 
     def describe(self):
         def plain(record):
@@ -443,18 +466,24 @@ def main():
     parser.add_argument("file")
     parser.add_argument("--json", action="store_true", help="list as JSON")
     parser.add_argument("--check", action="store_true", help="verify hashes, codes, scales and padding")
+    parser.add_argument("--content", action="store_true", help="verify what the sections say as well")
+    parser.add_argument("--release", action="store_true", help="print the SHA-256 of all values and sections")
     parser.add_argument("--tensor", metavar="NAME", help="print this tensor decoded, as JSON")
     args = parser.parse_args()
     try:
         with open(args.file, "rb") as stream:
             file = File(stream)
-            if args.check:
+            if args.check or args.content:
                 file.check()
+            if args.content:
+                file.content()
             if args.tensor is not None:
                 if args.tensor not in file.tensors:
                     print(f"tritread: no tensor {args.tensor!r} in {args.file}", file=sys.stderr)
                     return 1
                 print(json.dumps(file.decode(args.tensor)))
+            elif args.release:
+                print(file.release())
             elif args.json:
                 print(json.dumps(file.describe()))
             else:
@@ -478,4 +507,6 @@ def show(d):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    import tritread  # not the module __main__, whose Refused tritcontent does not raise
+
+    sys.exit(tritread.main())

@@ -34,17 +34,20 @@ func (v *verifier) checkProvenance() (string, error) {
 	if err := p.Validate(); err != nil {
 		v.find("provenance", &format.FormatError{Class: format.ClassConfig, Field: "section provenance", Got: "refused: " + err.Error(), Want: "a section that spec/trit-v1.md allows"})
 	}
+	unlike := func(tensor, got, want string) {
+		v.find("provenance", format.Problem{Tensor: tensor, Count: 1, Err: &format.FormatError{Class: format.ClassConfig, Field: "section provenance", Got: got, Want: want}})
+	}
 	named := map[string]bool{}
 	for _, t := range p.Tensors {
 		if _, ok := v.file.Tensor(t.Target); !ok && t.Rule != model.RuleDropped {
-			v.findTensor("provenance", t.Target, 0, t.Target, "a tensor of the file", "", "provenance names a target %q that is no tensor of the file", t.Target)
+			unlike(t.Target, fmt.Sprintf("the target %q of source tensor %s", t.Target, t.Name), "a tensor of the file")
 		}
 		named[t.Target] = true
 	}
 	h := v.file.Header()
 	for i := range h.Tensors {
 		if name := h.Tensors[i].Name; !named[name] {
-			v.findTensor("provenance", name, 0, "no source", "at least one source tensor", "", "provenance does not say where tensor %s comes from", name)
+			unlike(name, "without a source of tensor "+name, "one for every tensor of the file")
 		}
 	}
 	return fmt.Sprintf("%s: %d source tensors, by %s", p.Family, len(p.Tensors), p.Tool), nil

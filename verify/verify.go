@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/tritter-ai/tritter/format"
 	"github.com/tritter-ai/tritter/kernels/cpu"
@@ -33,6 +34,7 @@ type verifier struct {
 	progress Progress
 	file     *format.File
 	report   *Report
+	found    map[string]bool // messages of findings
 
 	config    *model.Config // nil when it could not be read
 	manifest  bool          // the directory fits the config
@@ -61,7 +63,7 @@ func newVerifier(ctx context.Context, path string, opt Options, progress Progres
 	if progress == nil {
 		progress = func(string, int64, int64) {}
 	}
-	return &verifier{ctx: ctx, opt: opt, progress: progress, report: &Report{Path: path, Checks: []Check{}, Findings: []Finding{}}}
+	return &verifier{ctx: ctx, opt: opt, progress: progress, report: &Report{Path: path, Checks: []Check{}, Findings: []Finding{}}, found: map[string]bool{}}
 }
 
 func (v *verifier) all(open func() (*format.File, error)) error {
@@ -127,9 +129,10 @@ func (v *verifier) run(name string, check func() (string, error)) error {
 		detail, err = check()
 		return err
 	})
+	ended := false
 	if fe, ok := errors.AsType[*format.FormatError](err); ok { // the file shrank, or is wrong in a way that ends the check
 		v.find(name, fe)
-		err = nil
+		ended, err = true, nil
 	}
 	c := Check{Name: name, Status: Passed, Detail: detail, Seconds: time.Since(begun).Seconds()}
 	switch {
@@ -137,7 +140,7 @@ func (v *verifier) run(name string, check func() (string, error)) error {
 		c.Status, err = Skipped, nil
 	case err != nil:
 		return err
-	case len(v.report.Findings) > before:
+	case ended || len(v.report.Findings) > before:
 		c.Status = Failed
 	}
 	v.report.Checks = append(v.report.Checks, c)
@@ -153,6 +156,10 @@ func (v *verifier) find(check string, err error) {
 		return
 	}
 	f := Finding{Check: check, Class: string(format.ClassOf(err)), Message: err.Error()}
+	if v.found[f.Message] {
+		return // a checksum that another check needed as well
+	}
+	v.found[f.Message] = true
 	if fe, ok := errors.AsType[*format.FormatError](err); ok {
 		f.Offset, f.Actual, f.Expected, f.Cause = fe.Offset, fe.Got, fe.Want, fe.Hint
 	}
@@ -227,6 +234,9 @@ func (v *verifier) checkTokenizer() (string, error) {
 	if v.config == nil {
 		return "no config to hold it to", errSkipped
 	}
+	if err := v.checkTemplate(); err != nil {
+		return "", err
+	}
 	t, err := runtime.ReadTokenizer(v.file, v.config.VocabSize)
 	switch {
 	case errors.Is(err, runtime.ErrNoTokenizer):
@@ -235,6 +245,8 @@ func (v *verifier) checkTokenizer() (string, error) {
 			return "", nil
 		}
 		return "the file holds no tokenizer", errSkipped
+	case format.ClassOf(err) != "":
+		return "", err
 	case err != nil:
 		return "", &format.FormatError{Class: format.ClassTokenizer, Field: "section tokenizer", Got: err.Error(), Want: "a tokenizer.json that can be used"}
 	}
@@ -255,6 +267,33 @@ func (v *verifier) checkTokenizer() (string, error) {
 		}
 	}
 	return fmt.Sprintf("%d ids, %d samples", t.VocabSize(), len(v.selfTest.Texts)), nil
+}
+
+// checkTemplate holds the template of a conversation to its encoding.
+func (v *verifier) checkTemplate() error {
+	text, err := v.file.Section(format.SectionChat)
+	if err != nil {
+		if errors.Is(err, format.ErrNoSection) {
+			return nil
+		}
+		return err
+	}
+	if at := invalidUTF8(text); at >= 0 {
+		v.find("tokenizer", &format.FormatError{Class: format.ClassTokenizer, Field: "section " + format.SectionChat, Got: fmt.Sprintf("the byte 0x%02x at %d of the section", text[at], at), Want: "UTF-8"})
+	}
+	return nil
+}
+
+// invalidUTF8 returns the place of the first byte that is not UTF-8, or -1.
+func invalidUTF8(text []byte) int {
+	for at := 0; at < len(text); {
+		r, n := utf8.DecodeRune(text[at:])
+		if r == utf8.RuneError && n == 1 {
+			return at
+		}
+		at += n
+	}
+	return -1
 }
 
 func roundTrip(t *tokenizer.Tokenizer, text string) (string, error) {

@@ -52,7 +52,7 @@ func TestEveryCutAndFlipIsRefused(t *testing.T) {
 	require.NoError(t, err)
 	require.LessOrEqual(t, len(good), 16<<10)
 	bytesReport := func(data []byte) *Report {
-		v := &verifier{ctx: context.Background(), opt: Options{Workers: 1}, progress: func(string, int64, int64) {}, report: &Report{}}
+		v := newVerifier(context.Background(), "tiny.trit", Options{Workers: 1}, nil)
 		require.NoError(t, v.all(func() (*format.File, error) { return format.OpenBytes(data) }))
 		return v.report
 	}
@@ -72,7 +72,7 @@ func TestEveryCutAndFlipIsRefused(t *testing.T) {
 			if at == 10 && flip == 1<<2 {
 				continue // a minor version is free to change; the header's hash covers it, below
 			}
-			v := &verifier{ctx: context.Background(), opt: Options{Workers: 1}, progress: func(string, int64, int64) {}, report: &Report{}}
+			v := newVerifier(context.Background(), "tiny.trit", Options{Workers: 1}, nil)
 			err := v.all(func() (*format.File, error) { return format.OpenBytes(bad) })
 			require.True(t, err != nil || !v.report.OK(), "byte %d ^ %02x", at, flip)
 		}

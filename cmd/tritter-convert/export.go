@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -65,9 +64,7 @@ func (c *command) export(ctx context.Context) error {
 		return err
 	}
 	if c.JSON {
-		e := json.NewEncoder(os.Stdout)
-		e.SetIndent("", "  ")
-		return e.Encode(report)
+		return cli.PrintJSON(report, "  ")
 	}
 	if !c.Quiet {
 		for _, w := range report.Warnings {

@@ -3,7 +3,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"os"
@@ -45,6 +44,8 @@ type command struct {
 	Codebook     []string          `help:"Store the codebook of images, sounds or hidden states of this .safetensors file, whose metadata says what it is (docs/modalities.md). Repeatable." sep:"none" placeholder:"FILE"`
 	NoSelfTest   bool              `help:"Store no self-test (it costs 8 tokens of the reference engine)."`
 	Workers      int               `help:"Goroutines (default: all cores). Does not change the result." placeholder:"N"`
+
+	cli.Common
 }
 
 func main() { cli.Main("tritter-convert", description, &command{}, os.Args[1:]) }
@@ -61,6 +62,9 @@ func (c *command) Run(ctx context.Context) error {
 		if opt.ChatTemplate, err = chat.Load(c.ChatTemplate); err != nil {
 			return err
 		}
+	}
+	if err := opt.Validate(); err != nil {
+		return &cli.Exit{Code: cli.ExitUsage, Err: err}
 	}
 	plan, err := convert.Open(c.Source, opt)
 	if err != nil {
@@ -150,9 +154,7 @@ func (c *command) mayReplace(path, magic string) error {
 
 func (c *command) print(r *convert.Report) error {
 	if c.JSON {
-		e := json.NewEncoder(os.Stdout)
-		e.SetIndent("", "  ")
-		return e.Encode(r)
+		return cli.PrintJSON(r, "  ")
 	}
 	if !c.Quiet {
 		for _, w := range r.Warnings {

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	goruntime "runtime"
@@ -126,7 +127,7 @@ func (c *benchCommand) Run(ctx context.Context) error {
 		r.GPU = append(r.GPU, g)
 	}
 	if c.JSON {
-		return printJSON(r)
+		return cli.PrintJSON(r, "")
 	}
 	return r.print()
 }
@@ -146,33 +147,29 @@ func (c *benchCommand) synthetic(dir string) (string, error) {
 }
 
 func (r *benchReport) print() error {
-	fmt.Printf("%s; engine %s, %d threads, weights by %s; %s a decoded token\n", r.Model, r.Engine, r.Threads, r.Load, cli.Bytes(r.Bytes))
-	if r.Note != "" {
-		fmt.Println(r.Note)
-	}
-	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(w, "TEST\tMEDIAN tok/s\tBEST tok/s\tMEMORY READS GB/s\tSHARE OF THAT\t")
-	for _, x := range r.Results {
-		speed, share := "", ""
-		if x.ReadSpeed > 0 {
-			speed, share = fmt.Sprintf("%.1f", x.ReadSpeed/1e9), fmt.Sprintf("%.0f %%", 100*x.Share)
+	return cli.Print(func(out io.Writer) {
+		fmt.Fprintf(out, "%s; engine %s, %d threads, weights by %s; %s a decoded token\n", r.Model, r.Engine, r.Threads, r.Load, cli.Bytes(r.Bytes))
+		if r.Note != "" {
+			fmt.Fprintln(out, r.Note)
 		}
-		fmt.Fprintf(w, "%s\t%.1f\t%.1f\t%s\t%s\t\n", x.Test, x.Median, x.Best, speed, share)
-	}
-	if err := w.Flush(); err != nil {
-		return err
-	}
-	for _, g := range r.GPU {
-		fmt.Printf("\nafter %d positions: step %.1f us median, %.1f us p95 (%.0f tok/s), %.2f us a layer, %.0f %% of the copy bandwidth of %.2f TB/s\n",
-			g.Context, g.Median, g.P95, 1e6/g.Median, g.Layer, 100*g.Share, g.Bandwidth/1e12)
-		w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
-		fmt.Fprintln(w, "KERNEL, ALONE\tLAUNCHES\tus A STEP\tus EACH\tREGISTERS\tSPILLED\t")
-		for _, k := range g.Kernels {
-			fmt.Fprintf(w, "%s\t%d\t%.1f\t%.2f\t%d\t%d\t\n", k.Kernel, k.Launches, k.Micros, k.Micros/float64(k.Launches), k.Registers, k.Spilled)
+		w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
+		fmt.Fprintln(w, "TEST\tMEDIAN tok/s\tBEST tok/s\tMEMORY READS GB/s\tSHARE OF THAT\t")
+		for _, x := range r.Results {
+			speed, share := "", ""
+			if x.ReadSpeed > 0 {
+				speed, share = fmt.Sprintf("%.1f", x.ReadSpeed/1e9), fmt.Sprintf("%.0f %%", 100*x.Share)
+			}
+			fmt.Fprintf(w, "%s\t%.1f\t%.1f\t%s\t%s\t\n", x.Test, x.Median, x.Best, speed, share)
 		}
-		if err := w.Flush(); err != nil {
-			return err
+		w.Flush() // out keeps its error
+		for _, g := range r.GPU {
+			fmt.Fprintf(out, "\nafter %d positions: step %.1f us median, %.1f us p95 (%.0f tok/s), %.2f us a layer, %.0f %% of the copy bandwidth of %.2f TB/s\n",
+				g.Context, g.Median, g.P95, 1e6/g.Median, g.Layer, 100*g.Share, g.Bandwidth/1e12)
+			fmt.Fprintln(w, "KERNEL, ALONE\tLAUNCHES\tus A STEP\tus EACH\tREGISTERS\tSPILLED\t")
+			for _, k := range g.Kernels {
+				fmt.Fprintf(w, "%s\t%d\t%.1f\t%.2f\t%d\t%d\t\n", k.Kernel, k.Launches, k.Micros, k.Micros/float64(k.Launches), k.Registers, k.Spilled)
+			}
+			w.Flush()
 		}
-	}
-	return nil
+	})
 }

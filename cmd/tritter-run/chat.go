@@ -179,9 +179,11 @@ func (c *conversation) line(ctx context.Context, line string) error {
 	case "/system":
 		c.session.Reset(argument)
 	case "/history":
-		for _, m := range c.session.Messages() {
-			fmt.Printf("%s: %s\n", m.Role, m.Content)
-		}
+		return cli.Print(func(w io.Writer) {
+			for _, m := range c.session.Messages() {
+				fmt.Fprintf(w, "%s: %s\n", m.Role, m.Content)
+			}
+		})
 	case "/save":
 		return c.save(argument)
 	case "/quit":

@@ -2,7 +2,7 @@ package main
 
 import (
 	"fmt"
-	"os"
+	"io"
 	"strings"
 	"text/tabwriter"
 
@@ -26,34 +26,33 @@ func (c *devicesCommand) Run() error {
 	r := devicesReport{Auto: runtime.OptimalDevice()}
 	r.Devices, r.CUDA = runtime.Devices()
 	if c.JSON {
-		return printJSON(r)
+		return cli.PrintJSON(r, "")
 	}
 	return r.print()
 }
 
 func (r *devicesReport) print() error {
-	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "DEVICE\tNAME\tUNITS\tMEMORY\tFREE\t")
-	for _, d := range r.Devices {
-		total, free, units := "?", "?", fmt.Sprintf("%d threads: %s", d.Cores, strings.Join(d.Kernels, ", "))
-		if m := d.Memory; m != nil {
-			total, free = cli.Bytes(m.Total), cli.Bytes(m.Free)
+	return cli.Print(func(out io.Writer) {
+		w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+		fmt.Fprintln(w, "DEVICE\tNAME\tUNITS\tMEMORY\tFREE\t")
+		for _, d := range r.Devices {
+			total, free, units := "?", "?", fmt.Sprintf("%d threads: %s", d.Cores, strings.Join(d.Kernels, ", "))
+			if m := d.Memory; m != nil {
+				total, free = cli.Bytes(m.Total), cli.Bytes(m.Free)
+			}
+			if d.Capability != "" {
+				units = fmt.Sprintf("%d SMs, compute capability %s", d.Cores, d.Capability)
+			}
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", d.Device, d.Name, units, total, free, d.Problem)
 		}
-		if d.Capability != "" {
-			units = fmt.Sprintf("%d SMs, compute capability %s", d.Cores, d.Capability)
+		w.Flush() // out keeps its error
+		switch {
+		case r.CUDA.Problem != "":
+			fmt.Fprintf(out, "CUDA: %s\n", r.CUDA.Problem)
+		case r.CUDA.Driver != "":
+			fmt.Fprintf(out, "NVIDIA driver %s, CUDA %s\n", r.CUDA.Driver, r.CUDA.Version)
+		default:
+			fmt.Fprintf(out, "NVIDIA driver for CUDA %s\n", r.CUDA.Version)
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", d.Device, d.Name, units, total, free, d.Problem)
-	}
-	if err := w.Flush(); err != nil {
-		return err
-	}
-	switch {
-	case r.CUDA.Problem != "":
-		fmt.Printf("CUDA: %s\n", r.CUDA.Problem)
-	case r.CUDA.Driver != "":
-		fmt.Printf("NVIDIA driver %s, CUDA %s\n", r.CUDA.Driver, r.CUDA.Version)
-	default:
-		fmt.Printf("NVIDIA driver for CUDA %s\n", r.CUDA.Version)
-	}
-	return nil
+	})
 }

@@ -22,6 +22,9 @@ func (c *embedCommand) Run(ctx context.Context) error {
 	if c.IDs != nil && c.Text != nil {
 		return cli.Usage("give a text or --ids, not both")
 	}
+	if c.IDs != nil && len(c.IDs) == 0 {
+		return cli.Usage("--ids is empty, want ids separated by commas")
+	}
 	m, err := c.modelFlags.open(ctx, c.engineFlags.fits)
 	if err != nil {
 		return err
@@ -45,8 +48,8 @@ func (c *embedCommand) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return printJSON(struct {
+	return cli.PrintJSON(struct {
 		IDs        []int       `json:"ids"`
 		Embeddings [][]float32 `json:"embeddings"`
-	}{ids, matrix(states, m.Config.HiddenSize)})
+	}{ids, matrix(states, m.Config.HiddenSize)}, "")
 }

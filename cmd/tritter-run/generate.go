@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 
 	"github.com/tritter-ai/tritter/internal/cli"
 	"github.com/tritter-ai/tritter/runtime"
@@ -38,6 +39,9 @@ type samplingFlags struct {
 
 // Run generates.
 func (c *generateCommand) Run(ctx context.Context) error {
+	if slices.Contains(c.Stop, "") {
+		return cli.Usage("--stop is empty, want a text to end before")
+	}
 	prompt, err := text(c.Prompt, "a prompt")
 	if err != nil {
 		return err

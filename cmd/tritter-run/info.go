@@ -73,7 +73,7 @@ func (c *infoCommand) Run(ctx context.Context) error {
 		i.Path = "(embedded)"
 	}
 	if c.JSON {
-		return printJSON(i)
+		return cli.PrintJSON(i, "")
 	}
 	return i.print()
 }
@@ -88,11 +88,11 @@ func (c *infoCommand) preset() error {
 		return &cli.Exit{Code: cli.ExitUsage, Err: fmt.Errorf("--preset: %w", err)}
 	}
 	if c.JSON {
-		return printJSON(struct {
+		return cli.PrintJSON(struct {
 			Preset string        `json:"preset"`
 			Config *model.Config `json:"config"`
 			Costs  []model.Cost  `json:"costs"`
-		}{c.Preset, config, config.Costs()})
+		}{c.Preset, config, config.Costs()}, "")
 	}
 	t := newTable()
 	row(t, "preset", "%s", c.Preset)

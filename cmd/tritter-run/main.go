@@ -36,6 +36,8 @@ type grammar struct {
 	Info       infoCommand       `cmd:"" help:"Describe a model: config, tensors, sizes."`
 	Plan       planCommand       `cmd:"" help:"Account for the memory of a model: does it fit, and with what context?"`
 	Devices    devicesCommand    `cmd:"" help:"List where models can run: CPU and GPUs, with their memory."`
+
+	cli.Common
 }
 
 func main() { cli.Main("tritter-run", description, &grammar{}, separate(os.Args[1:])) }

@@ -6,7 +6,6 @@ import (
 	"io"
 	"math"
 	"os"
-	"text/tabwriter"
 
 	"github.com/tritter-ai/tritter/internal/cli"
 	"github.com/tritter-ai/tritter/runtime"
@@ -98,7 +97,7 @@ func (c *perplexityCommand) Run(ctx context.Context) error {
 		r.BitsPerByte = r.NatsPerToken * float64(r.Tokens) / math.Ln2 / float64(r.Bytes)
 	}
 	if c.JSON {
-		return printJSON(r)
+		return cli.PrintJSON(r, "")
 	}
 	return r.print()
 }
@@ -117,7 +116,7 @@ func readText(path string) (string, error) {
 }
 
 func (r *perplexityReport) print() error {
-	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
+	w := newTable()
 	row := func(name, format string, args ...any) { fmt.Fprintf(w, "%s\t%s\n", name, fmt.Sprintf(format, args...)) }
 	row("nats per token", "%.5f (perplexity %.4f)", r.NatsPerToken, r.Perplexity)
 	row("bits per byte", "%.5f", r.BitsPerByte)

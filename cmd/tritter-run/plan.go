@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 	"text/tabwriter"
@@ -66,7 +67,7 @@ func (c *planCommand) Run(ctx context.Context) error {
 		return err
 	}
 	if c.JSON {
-		err = printJSON(r)
+		err = cli.PrintJSON(r, "")
 	} else {
 		err = r.print()
 	}
@@ -181,35 +182,34 @@ func (c *planCommand) report(s *subject) (*planReport, error) {
 }
 
 func (r *planReport) print() error {
-	t := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
-	row := func(name string, bytes int64, format string, args ...any) {
-		fmt.Fprintf(t, "%s\t%s\t%s\n", name, decimal(bytes), fmt.Sprintf(format, args...))
-	}
-	fmt.Printf("%s, %d positions, batch %d, %s cache\n\n", r.Model, r.Context, r.Batch, r.KV)
-	row("weights", r.Weights, "")
-	row("cache", r.Cache, "%d B a position", r.PerPosition)
-	row("activations", r.Activations, "")
-	verdict := "fits"
-	if !r.Fits {
-		verdict = "does not fit"
-	}
-	row("total", r.Total, "%s in %s (%s)", verdict, decimal(r.Memory), r.MemoryOf)
-	if err := t.Flush(); err != nil {
-		return err
-	}
-	switch {
-	case r.LargestContext > 0:
-		fmt.Printf("\nlargest context that fits at batch %d: %d positions\n", r.Batch, r.LargestContext)
-	default:
-		fmt.Printf("\nno context fits at batch %d\n", r.Batch)
-	}
-	switch {
-	case r.LargestBatch > 0:
-		fmt.Printf("largest batch that fits at this context: %d\n", r.LargestBatch)
-	default:
-		fmt.Println("no batch fits at this context; a smaller --context, or --kv int4, needs less")
-	}
-	return nil
+	return cli.Print(func(out io.Writer) {
+		t := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+		row := func(name string, bytes int64, format string, args ...any) {
+			fmt.Fprintf(t, "%s\t%s\t%s\n", name, decimal(bytes), fmt.Sprintf(format, args...))
+		}
+		fmt.Fprintf(out, "%s, %d positions, batch %d, %s cache\n\n", r.Model, r.Context, r.Batch, r.KV)
+		row("weights", r.Weights, "")
+		row("cache", r.Cache, "%d B a position", r.PerPosition)
+		row("activations", r.Activations, "")
+		verdict := "fits"
+		if !r.Fits {
+			verdict = "does not fit"
+		}
+		row("total", r.Total, "%s in %s (%s)", verdict, decimal(r.Memory), r.MemoryOf)
+		t.Flush() // out keeps its error
+		switch {
+		case r.LargestContext > 0:
+			fmt.Fprintf(out, "\nlargest context that fits at batch %d: %d positions\n", r.Batch, r.LargestContext)
+		default:
+			fmt.Fprintf(out, "\nno context fits at batch %d\n", r.Batch)
+		}
+		switch {
+		case r.LargestBatch > 0:
+			fmt.Fprintf(out, "largest batch that fits at this context: %d\n", r.LargestBatch)
+		default:
+			fmt.Fprintln(out, "no batch fits at this context; a smaller --context, or --kv int4, needs less")
+		}
+	})
 }
 
 // decimal spells bytes in GB or MB of powers of ten, as memory is sold.

@@ -1,10 +1,8 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"image"
 	"image/png"
@@ -92,15 +90,16 @@ func multiModal(m *runtime.Model, modality tokenizer.Modality) (*tokenizer.Multi
 
 func (c *tokenizeCommand) print(ids []int, tokens []string) error {
 	if c.JSON {
-		return printJSON(struct {
+		return cli.PrintJSON(struct {
 			IDs    []int    `json:"ids"`
 			Tokens []string `json:"tokens"`
-		}{append([]int{}, ids...), tokens})
+		}{append([]int{}, ids...), tokens}, "")
 	}
-	for i, id := range ids {
-		fmt.Printf("%d\t%q\n", id, tokens[i])
-	}
-	return nil
+	return cli.Print(func(w io.Writer) {
+		for i, id := range ids {
+			fmt.Fprintf(w, "%d\t%q\n", id, tokens[i])
+		}
+	})
 }
 
 type detokenizeCommand struct {
@@ -126,6 +125,8 @@ func (c *detokenizeCommand) Run(ctx context.Context) error {
 		return cli.Usage("-o goes with --modality image or audio; text is printed")
 	case modality != tokenizer.Audio && c.Float:
 		return cli.Usage("--float goes with --modality audio")
+	case len(c.IDs) == 0:
+		return cli.Usage("--ids is empty, want ids separated by commas")
 	}
 	m, err := c.open(ctx)
 	if err != nil {
@@ -143,9 +144,9 @@ func (c *detokenizeCommand) Run(ctx context.Context) error {
 		return err
 	}
 	if c.JSON {
-		return printJSON(struct {
+		return cli.PrintJSON(struct {
 			Text string `json:"text"`
-		}{s})
+		}{s}, "")
 	}
 	_, err = io.WriteString(os.Stdout, s)
 	if cli.IsTerminal(os.Stdout) {
@@ -186,6 +187,9 @@ type logitsCommand struct {
 
 // Run prints logits with the shortest digits that give the same float32 again.
 func (c *logitsCommand) Run(ctx context.Context) error {
+	if len(c.IDs) == 0 {
+		return cli.Usage("--ids is empty, want ids separated by commas")
+	}
 	m, err := c.modelFlags.open(ctx, c.engineFlags.fits)
 	if err != nil {
 		return err
@@ -205,10 +209,10 @@ func (c *logitsCommand) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return printJSON(struct {
+	return cli.PrintJSON(struct {
 		IDs    []int       `json:"ids"`
 		Logits [][]float32 `json:"logits"`
-	}{c.IDs, matrix(results[0].Logits, m.Config.VocabSize)})
+	}{c.IDs, matrix(results[0].Logits, m.Config.VocabSize)}, "")
 }
 
 // matrix cuts values into rows.
@@ -217,15 +221,4 @@ func matrix(values []float32, width int) (rows [][]float32) {
 		rows = append(rows, values[:width])
 	}
 	return rows
-}
-
-// printJSON prints one line, with every character of a text as it is.
-func printJSON(v any) error {
-	w := bufio.NewWriter(os.Stdout)
-	e := json.NewEncoder(w)
-	e.SetEscapeHTML(false)
-	if err := e.Encode(v); err != nil {
-		return err
-	}
-	return w.Flush()
 }

@@ -4,9 +4,9 @@ package main
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 
@@ -39,6 +39,8 @@ type command struct {
 	JSON    bool `name:"json" help:"Print the report as JSON (spec/verify-report.schema.json)."`
 	Quiet   bool `short:"q" help:"Print findings only."`
 	Workers int  `help:"Goroutines (default: all cores)." placeholder:"N"`
+
+	cli.Common
 }
 
 func main() { cli.Main("tritter-verify", description, &command{}, os.Args[1:]) }
@@ -64,13 +66,11 @@ func (c *command) Run(ctx context.Context) error {
 		return err
 	}
 	if c.JSON {
-		e := json.NewEncoder(os.Stdout)
-		e.SetIndent("", "  ")
-		if err := e.Encode(report); err != nil {
+		if err := cli.PrintJSON(report, "  "); err != nil {
 			return err
 		}
-	} else {
-		c.print(report)
+	} else if err := cli.Print(func(w io.Writer) { c.print(w, report) }); err != nil {
+		return err
 	}
 	if c.Report != "" {
 		if err := writePage(c.Report, report); err != nil {
@@ -108,10 +108,10 @@ func passphrase() ([]byte, error) {
 	return term.ReadPassword(int(os.Stdin.Fd()))
 }
 
-func (c *command) print(r *verify.Report) {
+func (c *command) print(w io.Writer, r *verify.Report) {
 	if !c.Quiet {
 		for _, check := range r.Checks {
-			fmt.Println(strings.TrimRight(fmt.Sprintf("%-10s  %-7s  %s", check.Name, check.Status, check.Detail), " "))
+			fmt.Fprintln(w, strings.TrimRight(fmt.Sprintf("%-10s  %-7s  %s", check.Name, check.Status, check.Detail), " "))
 		}
 	}
 	for _, f := range r.Findings {
@@ -122,14 +122,14 @@ func (c *command) print(r *verify.Report) {
 		if where != "" {
 			where += ": "
 		}
-		fmt.Printf("FOUND %s: %s%s\n", f.Check, where, f.Message)
+		fmt.Fprintf(w, "FOUND %s: %s%s\n", f.Check, where, f.Message)
 	}
 	switch n := len(r.Findings); {
 	case n == 1:
-		fmt.Printf("%s: a problem was found; do not use this file\n", r.Path)
+		fmt.Fprintf(w, "%s: a problem was found; do not use this file\n", r.Path)
 	case n > 1:
-		fmt.Printf("%s: %d problems were found; do not use this file\n", r.Path, n)
+		fmt.Fprintf(w, "%s: %d problems were found; do not use this file\n", r.Path, n)
 	case !c.Quiet:
-		fmt.Printf("%s: nothing wrong; header SHA-256 %s\n", r.Path, r.SHA256)
+		fmt.Fprintf(w, "%s: nothing wrong; header SHA-256 %s\n", r.Path, r.SHA256)
 	}
 }

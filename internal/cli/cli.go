@@ -3,11 +3,17 @@
 package cli
 
 import (
+	"bufio"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"os"
 	"os/signal"
+	"runtime"
+	"runtime/debug"
 	"syscall"
 
 	"github.com/alecthomas/kong"
@@ -43,6 +49,55 @@ func Usage(format string, args ...any) error {
 	return &Exit{ExitUsage, fmt.Errorf(format, args...)}
 }
 
+// Version is the version of the commands.
+const Version = "0.1"
+
+// Common holds the flags that all commands have; grammars embed it.
+type Common struct {
+	Version versionFlag `help:"Print the version and exit." short:"V"`
+}
+
+type versionFlag bool
+
+// BeforeReset prints the version instead of running the command.
+func (versionFlag) BeforeReset(app *kong.Kong) error {
+	line := fmt.Sprintf("%s %s %s %s/%s", app.Model.Name, Version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, s := range info.Settings {
+			if s.Key == "vcs.revision" {
+				line += " " + s.Value
+			}
+		}
+	}
+	if _, err := fmt.Fprintln(app.Stdout, line); err != nil {
+		return err
+	}
+	app.Exit(0)
+	return nil
+}
+
+// Print calls fn with a buffer in front of standard output and returns the first
+// error of writing: a full disk or a reader that went away must not look like
+// success.
+func Print(fn func(w io.Writer)) error {
+	w := bufio.NewWriter(os.Stdout)
+	fn(w)
+	return w.Flush()
+}
+
+// PrintJSON prints v as JSON with every character of a text as it is, on one line
+// when indent is empty.
+func PrintJSON(v any, indent string) error {
+	w := bufio.NewWriter(os.Stdout)
+	e := json.NewEncoder(w)
+	e.SetEscapeHTML(false)
+	e.SetIndent("", indent)
+	if err := e.Encode(v); err != nil {
+		return err
+	}
+	return w.Flush()
+}
+
 // Main parses args into grammar, a pointer to a struct with kong tags, calls the
 // Run method of the command that they select, and exits. Run may take a
 // context.Context, which ends with the first Ctrl-C; a second one kills.
@@ -59,7 +114,11 @@ func run(name, description string, grammar any, args []string) int {
 	if err != nil {
 		panic(err) // the grammar itself is wrong
 	}
+	ignoreFileSize()
 	k, err := parser.Parse(args)
+	if _, ok := errors.AsType[*fs.PathError](err); ok {
+		return complain(name, err) // help or version could not be written
+	}
 	if err != nil {
 		return complain(name, &Exit{ExitUsage, fmt.Errorf("%w; %s --help explains", err, name)})
 	}

@@ -2,6 +2,7 @@
 package rules
 
 import (
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -146,4 +147,32 @@ func TestFilesAreOneIdea(t *testing.T) {
 		require.LessOrEqual(t, strings.Count(string(data), "\n"), 700, path)
 		return nil
 	}))
+}
+
+// TestModules: the commands contain these modules of others and no more. SECURITY.md
+// names them.
+func TestModules(t *testing.T) {
+	t.Setenv("GOOS", "linux") // which links the most
+	t.Setenv("GOARCH", "amd64")
+	want := []string{
+		"github.com/VividCortex/ewma", "github.com/acarl005/stripansi", "github.com/alecthomas/kong", "github.com/dlclark/regexp2/v2", "github.com/dustin/go-humanize", "github.com/ebitengine/purego",
+		"github.com/json-iterator/go", "github.com/mattn/go-runewidth", "github.com/modern-go/concurrent", "github.com/modern-go/reflect2",
+		"github.com/nikolalohinski/gonja/v2", "github.com/nlpodyssey/gopickle", "github.com/pkg/errors", "github.com/rivo/uniseg", "github.com/sirupsen/logrus",
+		"github.com/vbauerster/mpb/v8", "github.com/x448/float16", "golang.org/x/crypto", "golang.org/x/exp", "golang.org/x/sys", "golang.org/x/term",
+		"golang.org/x/text",
+	}
+	have := map[string]bool{}
+	for _, path := range goList(t, "-deps", "-f", "{{with .Module}}{{.Path}}{{end}}", "./cmd/...") {
+		if path != strings.TrimSuffix(module, "/") {
+			have[path] = true
+		}
+	}
+	require.ElementsMatch(t, want, slices.Collect(maps.Keys(have)), "a module more or less: SECURITY.md and this list name those that the commands contain")
+	text, err := os.ReadFile("../../SECURITY.md")
+	require.NoError(t, err)
+	for _, path := range want {
+		name := strings.TrimSuffix(strings.TrimSuffix(strings.TrimSuffix(path, "/v2"), "/v8"), "/go")
+		name = strings.TrimPrefix(name[strings.LastIndexByte(name, '/')+1:], "go-")
+		require.Contains(t, string(text), name, "SECURITY.md does not name %s", path)
+	}
 }

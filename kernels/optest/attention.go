@@ -156,22 +156,27 @@ func (c *comparison) oneAttention(t *testing.T, seed uint64, x attentionCase) {
 		for i, v := range queries.Q {
 			queries.SinkQ[i] = -v / 2
 		}
-		if first := queries.Pos - x.window + 1; first > 0 {
-			if kept := kernels.SinkChunks(x.sinks); first/kernels.PageLen > kept {
-				queries.Gap = first/kernels.PageLen - kept
-				queries.Pages = slices.Concat(pages[:kept], pages[kept+queries.Gap:])
-			}
-		}
 	}
-	want := c.finished(c.ref, a, queries, x.d, 0)
+	dropPages(queries)
+	want := finished(c.ref, a, queries, x.d, 0)
 	chunks := queries.Chunks()
 	apart := []int{0, chunks, chunks / 2}[seed%3]
-	got := c.finished(c.impl, a, queries, x.d, apart)
+	got := finished(c.impl, a, queries, x.d, apart)
 	same(t, label("%s, %d of %d chunks apart", what, apart, chunks), got, want)
 }
 
+// dropPages takes out the pages that lie between the sinks and the window of every row.
+func dropPages(q *kernels.Queries) {
+	if first := q.Pos - q.Window + 1; q.Window > 0 && first > 0 {
+		if kept := kernels.SinkChunks(q.Sinks); first/kernels.PageLen > kept {
+			q.Gap = first/kernels.PageLen - kept
+			q.Pages = slices.Concat(q.Pages[:kept], q.Pages[kept+q.Gap:])
+		}
+	}
+}
+
 // finished is the attention of a block of queries of which the last chunks become parts of their own.
-func (c *comparison) finished(ops kernels.Ops, a *arena, q *kernels.Queries, d, apart int) []float32 {
+func finished(ops kernels.Ops, a *arena, q *kernels.Queries, d, apart int) []float32 {
 	size := kernels.AttentionPart(d)
 	chunks := q.Chunks()
 	stride := q.Rows * q.Heads * size

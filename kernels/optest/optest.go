@@ -19,8 +19,10 @@ import (
 	"github.com/tritter-ai/tritter/kernels/ref"
 )
 
-// Run compares impl with kernels/ref on every operation. With -short it leaves out the largest shapes.
+// Run compares impl with kernels/ref on every operation, and with the vectors of the specification. With -short it leaves
+// out the largest shapes.
 func Run(t *testing.T, impl kernels.Ops) {
+	t.Run("Golden", func(t *testing.T) { Golden(t, impl) })
 	c := &comparison{impl: impl, ref: ref.New()}
 	for _, op := range []struct {
 		name string

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
-	"os"
 	"strconv"
 	"strings"
 	"testing"
@@ -12,10 +11,11 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/tritter-ai/tritter/kernels"
+	"github.com/tritter-ai/tritter/testdata/vectors"
 )
 
-// golden is testdata/golden.json, which testdata/golden.py computes from the specification in exact rational
-// arithmetic. An f32 is its bits in hex.
+// golden is elementary.json of the numerics vectors: a function's argument and its value. An f32 is its bits in hex, an
+// f64 a hexadecimal float; the functions of section 5 have first the value to 80 digits, then the one of that section.
 type golden struct {
 	Exp, SiLU [][2]string
 	Sums      []struct {
@@ -24,50 +24,12 @@ type golden struct {
 		Sum, Dot, SumSq string
 	}
 	FMA                    []string
+	Half                   [][2]string
 	Log64, Exp64, SinCos64 [][]string
-	Norm                   []struct {
-		Kind      string
-		Seed      uint32
-		N         int
-		Bias      bool
-		Eps, Y, A string
-		Q         []int8
-	}
-	Ternary []struct {
-		Seed        uint32
-		K, Group    int
-		Int8, Float string
-	}
-	Rope []struct {
-		Spec struct {
-			Type                     string
-			Theta, Factor, Low, High float64
-			Original                 int
-		}
-		Dim, Pos          int
-		Seed              uint32
-		Cos, Sin, Rotated string
-	}
-	Attention []struct {
-		Seed   uint32
-		N, Dim int
-		Out    string
-	}
-	Window []struct {
-		Format                string
-		Seed                  uint32
-		N, Dim, Window, Sinks int
-		Out                   string
-	}
-	Half  [][2]string
-	Store []struct {
-		X, Scale, Affine string
-		Int8, Int4       []int
-	}
 }
 
 func loadGolden(t *testing.T) *golden {
-	b, err := os.ReadFile("testdata/golden.json")
+	b, err := vectors.FS.ReadFile("numerics/elementary.json")
 	require.NoError(t, err)
 	g := new(golden)
 	require.NoError(t, json.Unmarshal(b, g))
@@ -92,7 +54,7 @@ func show(x ...float32) string {
 	return strings.Join(s, " ")
 }
 
-// rng makes the inputs of golden.py.
+// rng makes the inputs of section 16.
 type rng uint32
 
 func (r *rng) float(shift int) float32 {
@@ -106,14 +68,6 @@ func (r *rng) floats(n, shift int) []float32 {
 		x[i] = r.float(shift)
 	}
 	return x
-}
-
-func (r *rng) trits(n int) []int8 {
-	t := make([]int8, n)
-	for i := range t {
-		t[i] = int8(int(math.Abs(float64(r.float(0))))%3 - 1)
-	}
-	return t
 }
 
 func TestGoldenScalars(t *testing.T) {
@@ -130,6 +84,10 @@ func TestGoldenScalars(t *testing.T) {
 	for _, c := range g.FMA {
 		x := parse(t, c)
 		require.Equal(t, show(x[3]), show(FMA32(x[0], x[1], x[2])), "fma of %v", x[:3])
+	}
+	require.NotEmpty(t, g.Half)
+	for _, c := range g.Half {
+		require.Equal(t, c[1], fmt.Sprintf("%04x", narrowF16(parse(t, c[0])[0])), "half of %s", c[0])
 	}
 }
 
@@ -157,108 +115,19 @@ func TestGoldenElementary(t *testing.T) {
 	require.NotEmpty(t, g.Log64)
 	for _, c := range g.Log64 {
 		require.InDelta(t, f(c[1]), log64(f(c[0])), 5.2e-16*f(c[1]), "log of %s", c[0])
+		require.Equal(t, f(c[2]), log64(f(c[0])), "log of %s", c[0])
 	}
 	require.NotEmpty(t, g.Exp64)
 	for _, c := range g.Exp64 {
 		require.InDelta(t, f(c[1]), exp64(f(c[0])), 5.2e-16*f(c[1]), "exp of %s", c[0])
+		require.Equal(t, f(c[2]), exp64(f(c[0])), "exp of %s", c[0])
 	}
 	require.NotEmpty(t, g.SinCos64)
 	for _, c := range g.SinCos64 {
 		s, k := sincos64(f(c[0]))
 		require.InDelta(t, f(c[1]), s, 3.2e-16, "sin of %s", c[0])
 		require.InDelta(t, f(c[2]), k, 3.2e-16, "cos of %s", c[0])
-	}
-}
-
-func TestGoldenNorm(t *testing.T) {
-	g := loadGolden(t)
-	require.NotEmpty(t, g.Norm)
-	for _, c := range g.Norm {
-		r := rng(c.Seed)
-		x, w, bias := r.floats(c.N, 20), r.floats(c.N, 22), r.floats(c.N, 22)
-		n := &kernels.Norm{Kind: kernels.RMS, Weight: w, Eps: parse(t, c.Eps)[0]}
-		if c.Kind == "layer" {
-			n.Kind = kernels.Layer
-		}
-		if c.Bias {
-			n.Bias = bias
-		}
-		y := make([]float32, c.N)
-		require.NoError(t, New().Norm(y, x, n))
-		require.Equal(t, c.Y, show(y[:min(40, c.N)]...), "%s of %d", c.Kind, c.N)
-		q := make([]int8, kernels.PadCols(c.N))
-		a, err := New().NormQuant(q, x, n)
-		require.NoError(t, err)
-		require.Equal(t, c.A, show(a))
-		require.Equal(t, c.Q, q[:c.N])
-	}
-}
-
-func TestGoldenTernary(t *testing.T) {
-	g := loadGolden(t)
-	require.NotEmpty(t, g.Ternary)
-	for _, c := range g.Ternary {
-		r := rng(c.Seed)
-		trits, x := r.trits(c.K), r.floats(c.K, 21)
-		groups := 1
-		if c.Group > 0 {
-			groups = (c.K + c.Group - 1) / c.Group
-		}
-		w := &kernels.Ternary{Rows: 1, Cols: c.K, Group: c.Group, Scales: r.floats(groups, 24)}
-		if c.Group == 0 {
-			w.Bias = r.floats(1, 20)
-		}
-		w.Tiles = make([]byte, kernels.TernaryBytes(1, c.K))
-		for k, v := range trits {
-			w.Tiles[k/128*128+k%32] |= byte(v&3) << (k % 128 / 32 * 2)
-		}
-		var q kernels.Acts
-		q.Resize(1, c.K)
-		var err error
-		q.Max[0], err = New().NormQuant(q.Codes, x, nil)
-		require.NoError(t, err)
-		y := make([]float32, 1)
-		New().TernaryInt8(y, 1, w, &q, 0, 1)
-		require.Equal(t, c.Int8, show(y...), "int8, %d columns", c.K)
-		New().TernaryFloat(y, 1, w, x, 1, c.K, 0, 1)
-		require.Equal(t, c.Float, show(y...), "float, %d columns", c.K)
-	}
-}
-
-func TestGoldenRope(t *testing.T) {
-	g := loadGolden(t)
-	require.NotEmpty(t, g.Rope)
-	types := map[string]kernels.RopeType{"default": kernels.RopeDefault, "linear": kernels.RopeLinear, "llama3": kernels.RopeLlama3}
-	for _, c := range g.Rope {
-		spec := kernels.RopeSpec{Type: types[c.Spec.Type], Theta: c.Spec.Theta, Factor: c.Spec.Factor,
-			LowFreq: c.Spec.Low, HighFreq: c.Spec.High, OriginalMax: c.Spec.Original}
-		rope, err := NewRope(spec, c.Dim)
-		require.NoError(t, err)
-		cos, sin := make([]float32, c.Dim/2), make([]float32, c.Dim/2)
-		rope.At(c.Pos, cos, sin)
-		require.Equal(t, c.Cos, show(cos...), "%+v", c)
-		require.Equal(t, c.Sin, show(sin...), "%+v", c)
-		r := rng(c.Seed)
-		x := r.floats(c.Dim, 22)
-		New().Rope(x, c.Dim, cos, sin)
-		require.Equal(t, c.Rotated, show(x...), "%+v", c)
-	}
-}
-
-func TestGoldenAttention(t *testing.T) {
-	g := loadGolden(t)
-	require.NotEmpty(t, g.Attention)
-	for _, c := range g.Attention {
-		r := rng(c.Seed)
-		require.Equal(t, c.Out, show(goldenAttention(t, &r, c.N, c.Dim)...), "%d positions", c.N)
-	}
-	require.NotEmpty(t, g.Window)
-	for _, c := range g.Window {
-		f, err := kernels.ParseKVFormat(c.Format)
-		require.NoError(t, err)
-		r := rng(c.Seed)
-		got := goldenWindow(t, &r, f, c.N, c.Dim, c.Window, c.Sinks)
-		require.Equal(t, c.Out, show(got...), "%+v", c)
+		require.Equal(t, []float64{f(c[3]), f(c[4])}, []float64{s, k}, "sin and cos of %s", c[0])
 	}
 }
 
@@ -287,22 +156,6 @@ func attend(t *testing.T, a *kernels.Queries, r *rng, format kernels.KVFormat, n
 	New().Attention(part, a, 0, a.Chunks())
 	New().MergeAttention(out, part, 0, 1)
 	return out
-}
-
-func TestGoldenStoreKV(t *testing.T) {
-	g := loadGolden(t)
-	require.NotEmpty(t, g.Half)
-	for _, c := range g.Half {
-		require.Equal(t, c[1], fmt.Sprintf("%04x", narrowF16(parse(t, c[0])[0])), "half of %s", c[0])
-	}
-	require.NotEmpty(t, g.Store)
-	for _, c := range g.Store {
-		scale, codes, affine, pairs := stored(t, parse(t, c.X))
-		require.Equal(t, c.Scale, scale, "%+v", c)
-		require.Equal(t, c.Int8, codes, "%+v", c)
-		require.Equal(t, c.Affine, affine, "%+v", c)
-		require.Equal(t, c.Int4, pairs, "%+v", c)
-	}
 }
 
 // stored is what the integer formats keep of a vector, the same as a key and as a value.
