@@ -10215,7 +10215,7 @@ divide4_next_end:
 	RET
 
 // func ternaryGEMV512(sums *int32, tiles *byte, n int, tileRows int, rowBytes int, q *int8)
-// Requires: AVX, AVX2, AVX512BW, AVX512F, AVX512VNNI
+// Requires: AVX, AVX2, AVX512F, AVX512VNNI
 TEXT ·ternaryGEMV512(SB), NOSPLIT, $0-48
 	MOVQ         sums+0(FP), DI
 	MOVQ         tiles+8(FP), SI
@@ -10223,6 +10223,12 @@ TEXT ·ternaryGEMV512(SB), NOSPLIT, $0-48
 	MOVQ         rowBytes+32(FP), BX
 	MOVL         $0x03030303, AX
 	VPBROADCASTD AX, Z18
+	MOVL         $0x0c0c0c0c, AX
+	VPBROADCASTD AX, Z20
+	MOVL         $0x30303030, AX
+	VPBROADCASTD AX, Z21
+	MOVL         $0xc0c0c0c0, AX
+	VPBROADCASTD AX, Z22
 	MOVL         $0xaaaaaaaa, AX
 	VPBROADCASTD AX, Z19
 	TESTQ        R9, R9
@@ -10251,26 +10257,20 @@ tile512:
 	VPXORD          (R10), Z19, Z12
 	VPANDD          Z18, Z12, Z14
 	VPDPBUSD        Z8, Z14, Z0
-	VPSRLW          $0x02, Z12, Z15
-	VPANDD          Z18, Z15, Z15
+	VPANDD          Z20, Z12, Z15
 	VPDPBUSD        Z9, Z15, Z1
-	VPSRLW          $0x04, Z12, Z16
-	VPANDD          Z18, Z16, Z16
+	VPANDD          Z21, Z12, Z16
 	VPDPBUSD        Z10, Z16, Z2
-	VPSRLW          $0x06, Z12, Z17
-	VPANDD          Z18, Z17, Z17
+	VPANDD          Z22, Z12, Z17
 	VPDPBUSD        Z11, Z17, Z3
 	VPXORD          64(R10), Z19, Z13
 	VPANDD          Z18, Z13, Z14
 	VPDPBUSD        Z8, Z14, Z4
-	VPSRLW          $0x02, Z13, Z15
-	VPANDD          Z18, Z15, Z15
+	VPANDD          Z20, Z13, Z15
 	VPDPBUSD        Z9, Z15, Z5
-	VPSRLW          $0x04, Z13, Z16
-	VPANDD          Z18, Z16, Z16
+	VPANDD          Z21, Z13, Z16
 	VPDPBUSD        Z10, Z16, Z6
-	VPSRLW          $0x06, Z13, Z17
-	VPANDD          Z18, Z17, Z17
+	VPANDD          Z22, Z13, Z17
 	VPDPBUSD        Z11, Z17, Z7
 	ADDQ            $0x00000080, R10
 	ADDQ            $0x00000080, R11
@@ -10278,9 +10278,15 @@ tile512:
 	JNZ             tile512
 
 tile512_end:
+	VPSRAD        $0x02, Z1, Z1
+	VPSRAD        $0x04, Z2, Z2
+	VPSRAD        $0x06, Z3, Z3
 	VPADDD        Z1, Z0, Z0
 	VPADDD        Z3, Z2, Z2
 	VPADDD        Z2, Z0, Z0
+	VPSRAD        $0x02, Z5, Z5
+	VPSRAD        $0x04, Z6, Z6
+	VPSRAD        $0x06, Z7, Z7
 	VPADDD        Z5, Z4, Z4
 	VPADDD        Z7, Z6, Z6
 	VPADDD        Z6, Z4, Z4

@@ -2,7 +2,11 @@
 
 package cpu
 
-import "github.com/tritter-ai/tritter/kernels"
+import (
+	"math"
+
+	"github.com/tritter-ai/tritter/kernels"
+)
 
 const (
 	gemvRows    = 64 // rows of one token at a time
@@ -20,8 +24,12 @@ const (
 	tdpbsud             // TDPBSUD of AMX, and dpbusd for few tokens
 )
 
+// gemvTiles512 bounds the tiles of a row in ternaryGEMV512, whose lanes add at most
+// 4 x 192 x 127 a tile.
+const gemvTiles512 = math.MaxInt32 / (4 * 192 * 127)
+
 func (u unit) gemv(sums *int32, tiles *byte, n, tileRows, rowBytes int, q *int8) {
-	if u == maddubs {
+	if u == maddubs || n > gemvTiles512 {
 		ternaryGEMV(sums, tiles, n, tileRows, rowBytes, q)
 	} else {
 		ternaryGEMV512(sums, tiles, n, tileRows, rowBytes, q)
