@@ -139,6 +139,26 @@ func dotInt16(row *int8, x *int16, n int) int32
 //go:noescape
 func rows2I8(sums *[2]float32, w *byte, stride int, x *float32, n int)
 
+// dot8F32512 adds to sums the dots of a row and 8 tokens, ldx bytes apart, over a block: 32 n elements, n from 1 to 32.
+//
+//go:noescape
+func dot8F32512(sums *[8]float32, w *byte, x *float32, ldx int, n int)
+
+// dot8BF16512 adds to sums the dots of a row and 8 tokens, ldx bytes apart, over a block: 32 n elements, n from 1 to 32.
+//
+//go:noescape
+func dot8BF16512(sums *[8]float32, w *byte, x *float32, ldx int, n int)
+
+// dot8F16512 adds to sums the dots of a row and 8 tokens, ldx bytes apart, over a block: 32 n elements, n from 1 to 32.
+//
+//go:noescape
+func dot8F16512(sums *[8]float32, w *byte, x *float32, ldx int, n int)
+
+// dot8I8512 adds to sums the dots of a row and 8 tokens, ldx bytes apart, over a block: 32 n elements, n from 1 to 32.
+//
+//go:noescape
+func dot8I8512(sums *[8]float32, w *byte, x *float32, ldx int, n int)
+
 // subtract is d[i] = x[i] - mean for 8 n elements.
 //
 //go:noescape

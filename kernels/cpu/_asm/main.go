@@ -20,6 +20,7 @@ func main() {
 	dots()
 	dotInt16()
 	rows()
+	dots512()
 	norms()
 	elementwise()
 	attention()
