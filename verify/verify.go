@@ -357,6 +357,9 @@ func (v *verifier) checkSelfTest() (string, error) {
 			return "", fmt.Errorf("device %s: %w", device, err)
 		case !errors.Is(err, driver.ErrUnavailable):
 			reason, _, _ := strings.Cut(err.Error(), "\n")
+			if errors.Is(err, driver.ErrNoDriver) { // the rest tells where it was looked for
+				reason, _, _ = strings.Cut(reason, " (")
+			}
 			without = "; not on CUDA: " + reason
 		}
 	}
