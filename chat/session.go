@@ -99,6 +99,9 @@ func (s *Session) answer(ctx context.Context, yield func(string) bool) (turn Tur
 		return turn, "", errors.New("the chat template renders this conversation to nothing")
 	}
 	keep := min(common(ids, s.held), len(ids)-1) // one at least is computed: its logits are needed
+	if keep < s.seq.Oldest() {                   // a sliding window has let go of what would be kept
+		keep = 0
+	}
 	s.seq.Truncate(keep)
 	s.held, s.said = s.held[:keep], nil
 	var text strings.Builder

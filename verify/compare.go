@@ -19,10 +19,24 @@ var compared = []string{format.SectionConfig, format.SectionTokenizer, format.Se
 // either encoding and the same bits of everything else.
 func (v *verifier) checkCompare() (string, error) {
 	other, err := format.Open(v.opt.Compare)
+	if fe, ok := errors.AsType[*format.FormatError](err); ok { // not a finding: it is the other file that is wrong
+		err = errors.New(fe.Error())
+	}
 	if err != nil {
 		return "", fmt.Errorf("%s: %w", v.opt.Compare, err)
 	}
 	defer other.Close()
+	var damage error
+	if err := other.Check(v.ctx, v.opt.Workers, func(p format.Problem) {
+		if damage == nil {
+			damage = fmt.Errorf("%s: %v; verify that file first", v.opt.Compare, p)
+		}
+	}, nil); err != nil {
+		return "", fmt.Errorf("%s: %w", v.opt.Compare, err)
+	}
+	if damage != nil {
+		return "", damage
+	}
 	if other.Header().SHA256 == v.file.Header().SHA256 {
 		return "the headers are equal, and with them all hashes", nil
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -60,6 +61,9 @@ func (c *perplexityCommand) Run(ctx context.Context) error {
 	t, ids, err := c.encode(m, text)
 	if err != nil {
 		return err
+	}
+	if len(text) == 0 {
+		return errors.New("the text is empty; give one to predict")
 	}
 	if len(ids) < 2 {
 		return fmt.Errorf("the text has %d tokens, want at least 2: the first is not predicted", len(ids))

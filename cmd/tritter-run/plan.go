@@ -20,7 +20,7 @@ type planCommand struct {
 	Model   string  `short:"m" help:"Model to plan for." placeholder:"FILE.trit" env:"TRITTER_MODEL"`
 	Shape   string  `help:"Plan for a shape instead of a file: a preset (test, 125M, 350M, 1B, 3B, 7B, 3B-base, 7B-base), 2B-4T, 700M, or a TritterConfig as a .json file." placeholder:"SHAPE"`
 	KVHeads int     `name:"kv-heads" help:"With --shape: key-value heads in place of the shape's." placeholder:"N"`
-	Head    string  `help:"With --shape: storage of embedding and head; trit2 is a ternary head and a bf16 embedding." enum:"bf16,f16,f32,int8,trit2" default:"bf16"`
+	Head    string  `help:"With --shape: storage of embedding and head (default: bf16); trit2 is a ternary head and a bf16 embedding." enum:",bf16,f16,f32,int8,trit2" default:""`
 	Context int     `help:"Positions of a sequence (default: the model's maximum)." placeholder:"N"`
 	Batch   int     `help:"Sequences at the same time." default:"1" placeholder:"N"`
 	KV      string  `name:"kv" help:"Format of the key-value cache (default: f32; for a TritterConfig what it says)." enum:",f32,f16,int8,int4" default:""`
@@ -55,8 +55,15 @@ type subject struct {
 
 // Run plans.
 func (c *planCommand) Run(ctx context.Context) error {
-	if c.Memory < 0 || c.Context < 0 || c.Batch < 1 || c.KVHeads < 0 {
-		return cli.Usage("--memory and --context and --kv-heads want more than 0 and --batch at least 1, got %g, %d, %d and %d", c.Memory, c.Context, c.KVHeads, c.Batch)
+	switch {
+	case !(c.Memory >= 0 && c.Memory <= 1e9):
+		return cli.Usage("--memory wants a number of GB up to 1e9, got %g", c.Memory)
+	case c.Context < 0 || c.KVHeads < 0:
+		return cli.Usage("--context and --kv-heads want 1 or more, got %d and %d", c.Context, c.KVHeads)
+	case c.Batch < 1:
+		return cli.Usage("--batch wants 1 or more, got %d", c.Batch)
+	case c.Head != "" && c.Shape == "":
+		return cli.Usage("--head is for --shape: a file's head is what it is")
 	}
 	s, err := c.subject(ctx)
 	if err != nil {

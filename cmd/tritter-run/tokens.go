@@ -175,7 +175,7 @@ func (c *detokenizeCommand) file(m *runtime.Model, modality tokenizer.Modality) 
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(c.Output, out.Bytes(), 0o666)
+	return cli.WriteOutput("-o", c.Output, out.Bytes(), c.Model)
 }
 
 type logitsCommand struct {

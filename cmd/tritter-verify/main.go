@@ -73,7 +73,7 @@ func (c *command) Run(ctx context.Context) error {
 		return err
 	}
 	if c.Report != "" {
-		if err := writePage(c.Report, report); err != nil {
+		if err := c.writePage(report); err != nil {
 			return err
 		}
 	}
@@ -90,12 +90,12 @@ func (c *command) Run(ctx context.Context) error {
 	return nil
 }
 
-func writePage(path string, r *verify.Report) error {
+func (c *command) writePage(r *verify.Report) error {
 	var page bytes.Buffer
 	if err := r.WriteHTML(&page); err != nil {
 		return err
 	}
-	return os.WriteFile(path, page.Bytes(), 0o644)
+	return cli.WriteOutput("--report", c.Report, page.Bytes(), c.File, c.File+verify.SignatureSuffix, c.Signature, c.Compare, c.AllowedSigners, c.Sign)
 }
 
 // passphrase asks on the terminal.
