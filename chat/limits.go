@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/nikolalohinski/gonja/v2/builtins"
 	"github.com/nikolalohinski/gonja/v2/builtins/control_structures"
@@ -265,6 +266,9 @@ func (k *kept) Execute(r *exec.Renderer, _ *nodes.ControlStructureBlock) error {
 // admit refuses what no guard can hold: products, which repeat strings to any
 // length, and endless sums.
 func admit(source string, c *config.Config) error {
+	if at := invalidUTF8(source); at >= 0 {
+		return fmt.Errorf("byte 0x%02x at offset %d of the chat template is no UTF-8; save it as UTF-8", source[at], at)
+	}
 	if len(source) > MaxTemplate {
 		return fmt.Errorf("the template has %d bytes, want at most %d", len(source), MaxTemplate)
 	}
@@ -333,4 +337,17 @@ func simple(source string, c *config.Config) error {
 		}
 	}
 	return nil
+}
+
+// invalidUTF8 returns the offset of the first byte that is no part of a character, -1
+// if there is none.
+func invalidUTF8(s string) int {
+	for i, r := range s {
+		if r == utf8.RuneError {
+			if _, size := utf8.DecodeRuneInString(s[i:]); size == 1 {
+				return i
+			}
+		}
+	}
+	return -1
 }
