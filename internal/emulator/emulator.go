@@ -46,6 +46,9 @@ func Run(t *testing.T, test func(t *testing.T)) {
 
 // Use makes package driver load the emulator until the test ends.
 func Use(t *testing.T) {
+	if _, err := driver.Load(""); errors.Is(err, driver.ErrUnavailable) {
+		missing(t, "emulator", err)
+	}
 	path, err := build()
 	if errors.Is(err, errors.ErrUnsupported) {
 		missing(t, "emulator", err)
