@@ -281,43 +281,19 @@ func (e *cpuEngine) compute() error {
 	return nil
 }
 
-func spanLen(sp *Span, hidden int) int {
-	if sp.Embeddings != nil {
-		return len(sp.Embeddings) / hidden
-	}
-	return len(sp.Tokens)
-}
-
 // checkSpan returns the number of positions of sp, or why it cannot be computed.
 func (e *cpuEngine) checkSpan(sp *Span) (int, error) {
-	c := &e.model.Config
 	seq, ok := sp.Seq.(*sequence)
 	switch {
 	case !ok || seq.cache != &e.cache:
-		return 0, errors.New("the sequence belongs to another engine")
+		return 0, errForeignSequence
 	case seq.closed:
-		return 0, errors.New("the sequence is closed")
+		return 0, errClosedSequence
 	case e.used[seq]:
-		return 0, errors.New("the sequence appears in two spans of one call; give it one span")
-	case sp.Tokens != nil && sp.Embeddings != nil:
-		return 0, errors.New("a span has tokens or embeddings, not both")
-	case len(sp.Embeddings)%c.HiddenSize != 0:
-		return 0, fmt.Errorf("%d values are not whole embeddings of hidden_size %d", len(sp.Embeddings), c.HiddenSize)
+		return 0, errRepeatedSequence
 	}
 	e.used[seq] = true
-	for i, id := range sp.Tokens {
-		if id < 0 || id >= c.VocabSize {
-			return 0, fmt.Errorf("token %d is id %d, want 0 to %d", i, id, c.VocabSize-1)
-		}
-	}
-	n := spanLen(sp, c.HiddenSize)
-	if n == 0 {
-		return 0, errors.New("a span needs at least one token")
-	}
-	if seq.len+n > e.opt.Context {
-		return 0, &ContextError{Len: seq.len, Add: n, Context: e.opt.Context}
-	}
-	return n, nil
+	return sp.check(&e.model.Config, seq.len, e.opt.Context)
 }
 
 // grow returns a slice of n elements, keeping the memory of s where it suffices.

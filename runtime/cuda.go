@@ -172,34 +172,18 @@ func (e *cudaEngine) ForwardInto(ctx context.Context, spans []Span, results []Re
 
 // checkSpan returns the sequence of sp and its number of positions, or why it cannot be computed.
 func (e *cudaEngine) checkSpan(sp *Span, used map[*cuda.Sequence]bool) (*cuda.Sequence, int, error) {
-	c := &e.model.Config
 	s, ok := sp.Seq.(*cudaSequence)
 	switch {
 	case !ok || s.Engine() != e.engine:
-		return nil, 0, errors.New("the sequence belongs to another engine")
+		return nil, 0, errForeignSequence
 	case s.Closed():
-		return nil, 0, errors.New("the sequence is closed")
+		return nil, 0, errClosedSequence
 	case used[s.Sequence]:
-		return nil, 0, errors.New("the sequence appears in two spans of one call; give it one span")
-	case sp.Tokens != nil && sp.Embeddings != nil:
-		return nil, 0, errors.New("a span has tokens or embeddings, not both")
-	case len(sp.Embeddings)%c.HiddenSize != 0:
-		return nil, 0, fmt.Errorf("%d values are not whole embeddings of hidden_size %d", len(sp.Embeddings), c.HiddenSize)
+		return nil, 0, errRepeatedSequence
 	}
 	used[s.Sequence] = true
-	for i, id := range sp.Tokens {
-		if id < 0 || id >= c.VocabSize {
-			return nil, 0, fmt.Errorf("token %d is id %d, want 0 to %d", i, id, c.VocabSize-1)
-		}
-	}
-	n := spanLen(sp, c.HiddenSize)
-	if n == 0 {
-		return nil, 0, errors.New("a span needs at least one token")
-	}
-	if s.Len()+n > e.opt.Context {
-		return nil, 0, &ContextError{Len: s.Len(), Add: n, Context: e.opt.Context}
-	}
-	return s.Sequence, n, nil
+	n, err := sp.check(&e.model.Config, s.Len(), e.opt.Context)
+	return s.Sequence, n, err
 }
 
 func (e *cudaEngine) Generate(ctx context.Context, requests []Request, yield func(request, token int) bool) ([]Finish, error) {

@@ -300,17 +300,22 @@ func (m *Model) vector(name string) ([]float32, error) {
 
 var denseTypes = map[format.Encoding]kernels.DType{format.F32: kernels.F32, format.F16: kernels.F16, format.BF16: kernels.BF16, format.Int8: kernels.I8}
 
-// dense views a dense or int8 tensor; a vector is one row.
+// DenseView returns the matrix that the data and scales of a dense or int8 tensor
+// are; a vector is one row.
+func DenseView(info *format.TensorInfo, data []byte, scales []float32) *kernels.Dense {
+	d := &kernels.Dense{Rows: 1, Cols: info.Dims[len(info.Dims)-1], Type: denseTypes[info.Encoding], Data: data, Scales: scales}
+	if len(info.Dims) == 2 {
+		d.Rows = info.Dims[0]
+	}
+	return d
+}
+
 func (m *Model) dense(name string) (*kernels.Dense, error) {
 	info, data, scales, err := m.tensor(name)
 	if err != nil {
 		return nil, err
 	}
-	d := &kernels.Dense{Rows: 1, Cols: info.Dims[len(info.Dims)-1], Type: denseTypes[info.Encoding], Data: data, Scales: scales}
-	if len(info.Dims) == 2 {
-		d.Rows = info.Dims[0]
-	}
-	return d, nil
+	return DenseView(info, data, scales), nil
 }
 
 func (m *Model) ternary(name string) (*kernels.Ternary, error) {

@@ -6,7 +6,6 @@ import (
 	"github.com/tritter-ai/tritter/format"
 	"github.com/tritter-ai/tritter/kernels"
 	"github.com/tritter-ai/tritter/model"
-	"github.com/tritter-ai/tritter/quantize"
 )
 
 // PlanFile accounts for the memory that the engine on the CPU would use for a file,
@@ -38,13 +37,10 @@ func newPlan(c *model.Config, h *format.Header, opt *Options) MemoryPlan {
 	for i := range h.Tensors {
 		t := &h.Tensors[i]
 		p.Mapped += t.ScaleLength
-		switch {
-		case t.Encoding == format.Trit3:
-			p.Loaded += t.Length / quantize.TileBytes3 * quantize.TileBytes2
-		case opt.Load == LoadHuge:
-			p.Loaded += t.Length
-		default:
-			p.Mapped += t.Length
+		if t.Encoding == format.Trit3 || opt.Load == LoadHuge {
+			p.Loaded += usedBytes(t)
+		} else {
+			p.Mapped += usedBytes(t)
 		}
 	}
 	if opt.Filter {

@@ -10,13 +10,15 @@ import (
 // what Engine.Plan calls mapped and loaded, in all.
 func WeightBytes(h *format.Header) (sum int64) {
 	for i := range h.Tensors {
-		t := &h.Tensors[i]
-		if t.Encoding == format.Trit3 {
-			sum += t.Length / quantize.TileBytes3 * quantize.TileBytes2
-		} else {
-			sum += t.Length
-		}
-		sum += t.ScaleLength
+		sum += usedBytes(&h.Tensors[i]) + h.Tensors[i].ScaleLength
 	}
 	return sum
+}
+
+// usedBytes is what the data of a tensor takes as a model uses it.
+func usedBytes(t *format.TensorInfo) int64 {
+	if t.Encoding == format.Trit3 {
+		return t.Length / quantize.TileBytes3 * quantize.TileBytes2
+	}
+	return t.Length
 }

@@ -157,11 +157,9 @@ func firstDifference(a, b []float32) int {
 	return -1
 }
 
-func compareBytes(info *format.TensorInfo, a, b []byte) *Finding {
-	if bytes.Equal(a, b) {
-		return nil
-	}
-	n, first := 0, 0
+// differences counts the bytes in which a and b, of equal length, differ, and returns
+// the index of the first.
+func differences(a, b []byte) (n, first int) {
 	for i := range a {
 		if a[i] != b[i] {
 			if n++; n == 1 {
@@ -169,6 +167,14 @@ func compareBytes(info *format.TensorInfo, a, b []byte) *Finding {
 			}
 		}
 	}
+	return n, first
+}
+
+func compareBytes(info *format.TensorInfo, a, b []byte) *Finding {
+	if bytes.Equal(a, b) {
+		return nil
+	}
+	n, first := differences(a, b)
 	got, want := fmt.Sprintf("0x%02x", a[first]), fmt.Sprintf("0x%02x", b[first])
 	return &Finding{Offset: info.Offset + int64(first), Actual: got, Expected: want, Message: fmt.Sprintf("%d of %d bytes differ, the first is %s, there %s", n, len(a), got, want)}
 }

@@ -1,6 +1,7 @@
 package verify
 
 import (
+	"bytes"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -206,14 +207,12 @@ func (c *comparer) Write(p []byte) (int, error) {
 		}
 	}
 	have := c.data[c.pos:][:len(p)]
-	if string(have) != string(p) {
-		for i := range p {
-			if have[i] != p[i] {
-				if c.count++; c.count == 1 {
-					c.at, c.got, c.want = c.tensor.Info().Offset+c.pos+int64(i), have[i], p[i]
-				}
-			}
+	if !bytes.Equal(have, p) {
+		n, i := differences(have, p)
+		if c.count == 0 {
+			c.at, c.got, c.want = c.tensor.Info().Offset+c.pos+int64(i), have[i], p[i]
 		}
+		c.count += int64(n)
 	}
 	c.pos += int64(len(p))
 	return len(p), nil

@@ -11,10 +11,10 @@ import (
 	"sync"
 
 	"github.com/tritter-ai/tritter/format"
-	"github.com/tritter-ai/tritter/kernels"
 	"github.com/tritter-ai/tritter/kernels/ref"
 	"github.com/tritter-ai/tritter/model"
 	"github.com/tritter-ai/tritter/quantize"
+	"github.com/tritter-ai/tritter/runtime"
 )
 
 // TensorStats describes the content of one tensor.
@@ -264,20 +264,15 @@ func scaleStats(scales []float32) *ScaleStats {
 	return s
 }
 
-var denseTypes = map[format.Encoding]kernels.DType{format.F32: kernels.F32, format.F16: kernels.F16, format.BF16: kernels.BF16, format.Int8: kernels.I8}
-
 func values(ctx context.Context, data []byte, scales []float32, info *format.TensorInfo) (*ValueStats, error) {
-	d := kernels.Dense{Rows: 1, Cols: info.Dims[len(info.Dims)-1], Type: denseTypes[info.Encoding], Data: data, Scales: scales}
-	if len(info.Dims) == 2 {
-		d.Rows = info.Dims[0]
-	}
+	d := runtime.DenseView(info, data, scales)
 	s := &ValueStats{Min: float32(math.Inf(1)), Max: float32(math.Inf(-1))}
 	row, squares := make([]float32, d.Cols), 0.0
 	for i := range d.Rows {
 		if i%1024 == 0 && ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
-		ref.Ops{}.EmbedRow(row, &d, i)
+		ref.Ops{}.EmbedRow(row, d, i)
 		zero := true
 		for _, v := range row {
 			s.Min, s.Max = min(s.Min, v), max(s.Max, v)

@@ -96,11 +96,7 @@ func (c *benchCommand) Run(ctx context.Context) error {
 			c.Context = max(c.Context, at+gpuSteps+1)
 		}
 	}
-	m, err := c.modelFlags.open(ctx, c.engineFlags.fits)
-	if err != nil {
-		return err
-	}
-	e, err := c.engineFlags.open(m)
+	m, e, err := openEngine(ctx, &c.modelFlags, &c.engineFlags)
 	if err != nil {
 		return err
 	}

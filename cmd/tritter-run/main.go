@@ -243,6 +243,16 @@ func (e *engineFlags) open(m *runtime.Model) (runtime.Engine, error) {
 	return e.OpenEngine("tritter-run", m, opt)
 }
 
+// openEngine opens a model that fits the machine, and the engine that computes it.
+func openEngine(ctx context.Context, model *modelFlags, engine *engineFlags) (*runtime.Model, runtime.Engine, error) {
+	m, err := model.open(ctx, engine.fits)
+	if err != nil {
+		return nil, nil, err
+	}
+	e, err := engine.open(m)
+	return m, e, err
+}
+
 // promptFlags say how text becomes ids.
 type promptFlags struct {
 	Modality  string `help:"Prefix of the prompt for vocabularies that have one: text or code (default: what the file says)." enum:",text,code" default:""`

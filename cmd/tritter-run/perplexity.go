@@ -46,11 +46,7 @@ func (c *perplexityCommand) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	m, err := c.modelFlags.open(ctx, c.engineFlags.fits)
-	if err != nil {
-		return err
-	}
-	e, err := c.engineFlags.open(m)
+	m, e, err := openEngine(ctx, &c.modelFlags, &c.engineFlags)
 	if err != nil {
 		return err
 	}

@@ -190,11 +190,7 @@ func (c *logitsCommand) Run(ctx context.Context) error {
 	if len(c.IDs) == 0 {
 		return cli.Usage("--ids is empty, want ids separated by commas")
 	}
-	m, err := c.modelFlags.open(ctx, c.engineFlags.fits)
-	if err != nil {
-		return err
-	}
-	e, err := c.engineFlags.open(m)
+	m, e, err := openEngine(ctx, &c.modelFlags, &c.engineFlags)
 	if err != nil {
 		return err
 	}

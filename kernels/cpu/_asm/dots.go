@@ -8,7 +8,7 @@ import (
 	. "github.com/mmcloughlin/avo/reg"
 )
 
-// denseTypes are the elements of a dense matrix, and how eight of them become f32.
+// denseTypes are the elements of a dense matrix, and how they become f32: as many as fill the register.
 var denseTypes = []struct {
 	name string
 	size int

@@ -8,31 +8,12 @@ import (
 	. "github.com/mmcloughlin/avo/reg"
 )
 
-// denseTypes512 are the elements of a dense matrix, and how sixteen of them become
-// f32.
-var denseTypes512 = []struct {
-	name string
-	size int
-	load func(Mem, VecPhysical)
-}{
-	{"F32", 4, func(m Mem, z VecPhysical) { VMOVUPS(m, z) }},
-	{"BF16", 2, func(m Mem, z VecPhysical) {
-		VPMOVZXWD(m, z)
-		VPSLLD(Imm(16), z, z)
-	}},
-	{"F16", 2, func(m Mem, z VecPhysical) { VCVTPH2PS(m, z) }},
-	{"I8", 1, func(m Mem, z VecPhysical) {
-		VPMOVSXBD(m, z)
-		VCVTDQ2PS(z, z)
-	}},
-}
-
 // dots512 generates the dots of a row with eight tokens, whose sums fill half of
 // AVX-512's registers: a row is widened once for all of them. A call takes one block
 // of 1,024 columns, of which the tokens' activations stay in the first cache.
 func dots512() {
 	const tokens = 8
-	for _, t := range denseTypes512 {
+	for _, t := range denseTypes {
 		name := "dot8" + t.name + "512"
 		text(name, "func(sums *[8]float32, w *byte, x *float32, ldx int, n int)", fmt.Sprintf("%s adds to sums the dots of a row and 8 tokens, ldx bytes apart, over a block: 32 n elements, n from 1 to 32.", name))
 		sums, w := Load(Param("sums"), RDI), Load(Param("w"), RSI)
