@@ -110,11 +110,11 @@ FN u32x4 load_weights(const void* p) {
   return v;
 }
 
-// load_weights_if is load_weights without a branch, and zeros where it shall not load.
+// load_weights_if is load_weights without a branch, and trits of zero where it shall not load.
 FN u32x4 load_weights_if(bool wanted, const void* p) {
   u32x4 v;
   asm volatile(
-      "{\n\t.reg .pred p;\n\tsetp.ne.u32 p, %5, 0;\n\tmov.u32 %0, 0;\n\tmov.u32 %1, 0;\n\tmov.u32 %2, 0;\n\tmov.u32 %3, 0;\n\t"
+      "{\n\t.reg .pred p;\n\tsetp.ne.u32 p, %5, 0;\n\tmov.u32 %0, 0xaaaaaaaa;\n\tmov.u32 %1, 0xaaaaaaaa;\n\tmov.u32 %2, 0xaaaaaaaa;\n\tmov.u32 %3, 0xaaaaaaaa;\n\t"
       "@p ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];\n\t}"
       : "=&r"(v.x), "=&r"(v.y), "=&r"(v.z), "=&r"(v.w)
       : "l"(p), "r"((u32)wanted));

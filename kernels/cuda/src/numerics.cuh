@@ -112,8 +112,11 @@ FN float at_least_least(float a) { return a > 0x1.4f8b58p-17f ? a : 0x1.4f8b58p-
 // code is rint(y*k) in the low byte; see exp32 for the sum.
 FN u32 code(float y, float k) { return bits(add32(mul32(y, k), 0x1.8p+23f)) & 0xff; }
 
+// kTritsZero is a word of sixteen zeros on the device, whose codes are trits plus 2.
+enum : u32 { kTritsZero = 0xaaaaaaaa };
+
 // plane is bit pair i of each byte of a word of codes as four s8 of 64 times the trit.
 template <int I>
 FN u32 plane(u32 w) {
-  return (w << (6 - 2 * I)) & 0xc0c0c0c0;
+  return ((w << (6 - 2 * I)) ^ 0x80808080) & 0xc0c0c0c0;
 }

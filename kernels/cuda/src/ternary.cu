@@ -4,22 +4,23 @@
 // padded with zeros. Lane L = 4g + t of a warp owns 16 bytes of a tile: words 0 and 1 are columns 4t..4t+3 of each
 // 32 in rows g and g+8, words 2 and 3 columns 16+4t.. of the same rows; byte b of a word holds, in bits 2i and
 // 2i+1, the column 32i + 4t + b. So plane i of the four words is the first operand of mma_s8, and a tile is one load.
+// Two bits are a trit plus 2, so that masking is all that a product with unsigned bytes needs (decode.cu).
 #include "numerics.cuh"
 
 // pack_ternary moves the words of a file's tiles of 4 rows x 128 columns, which hold 4*quads rows, into rows/16 rows
-// of tiles. One thread moves 16 bytes.
+// of tiles, and turns the high bit of each code. One thread moves 16 bytes.
 KERNEL(pack_ternary, u32x4* to, const u32* from, u32 rows, u32 quads, u32 columns) {
   for (u64 at = block_x() * threads() + thread(); at < (u64)rows * columns * 32; at += blocks_x() * threads()) {
     u32 l = at % 32, g = l / 4, t = l % 4, tile = at / 32 % columns;
     u32 low = at / 32 / columns * 16 + g, high = low + 8;
-    u32x4 v = {0, 0, 0, 0};
+    u32x4 v = {kTritsZero, kTritsZero, kTritsZero, kTritsZero};
     if (low / 4 < quads) {
       const u32* w = from + ((u64)(low / 4) * columns + tile) * 32 + low % 4 * 8 + t;
-      v.x = w[0], v.z = w[4];
+      v.x = w[0] ^ kTritsZero, v.z = w[4] ^ kTritsZero;
     }
     if (high / 4 < quads) {
       const u32* w = from + ((u64)(high / 4) * columns + tile) * 32 + high % 4 * 8 + t;
-      v.y = w[0], v.w = w[4];
+      v.y = w[0] ^ kTritsZero, v.w = w[4] ^ kTritsZero;
     }
     to[at] = v;
   }
@@ -137,7 +138,7 @@ TERNARY_S8(ternary_s8_128_grouped, 4, 2, 2, 8, true)
 // trit is the number that bit pair `pair` of a word stands for.
 FN float trit(u32 w, u32 pair) {
   u32 c = w >> (2 * pair);
-  return from_bits((c & 1) * 0x3f800000 | (c & 2) << 30);
+  return from_bits((c & 1) * 0x3f800000 | (~c & 2) << 30);
 }
 
 // multiply_f32 computes one row of tiles for Tokens tokens in one warp. A lane holds, for its two rows, the lanes
