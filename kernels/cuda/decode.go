@@ -10,16 +10,15 @@ import (
 	"github.com/tritter-ai/tritter/kernels/cuda/driver"
 )
 
-// single computes one position of one sequence with the kernels of src/decode.cu: a few per layer, as one graph.
+// single computes one position of one sequence with the kernels of src/decode.cu: all layers in one launch, as part of a graph.
 type single struct {
-	state driver.Ptr    // struct State of src/decode.cu
-	x     [2]driver.Ptr // residual stream, and where its norm goes
-	qkv   driver.Ptr
-	att   driver.Ptr
-	h     driver.Ptr // gated units
-	parts driver.Ptr // chunks of attention
-	done  driver.Ptr // a counter for each kv head, zero between kernels
-	best  driver.Ptr // image of the token to come (src/sample.cu), zero between steps
+	state   driver.Ptr // struct State of src/decode.cu
+	steps   driver.Ptr // a count
+	layers  driver.Ptr // struct Layer for each layer, and for a ternary head
+	vectors driver.Ptr // what blocks tell each other, by layer
+	parts   driver.Ptr // chunks of attention
+	x       driver.Ptr // residual stream behind the last layer
+	best    driver.Ptr // image of the token to come (src/sample.cu), zero between steps
 
 	settings driver.Ptr // struct Settings of src/sample.cu
 	seen     driver.Ptr // a bit for each token that the repetition penalty is for
@@ -28,16 +27,11 @@ type single struct {
 
 	told   *driver.Host // tellLen entries that the device writes: token and site
 	event  [2]*driver.Event
-	graphs map[graphKey]*driver.Exec
-	plain  bool // launch kernel by kernel, for tests
+	graphs [2]*driver.Exec // of a step, and of one that draws the next token
+	plain  bool            // launch kernel by kernel, for tests
+	shape  stepShape
 
 	turn int // counts the calls that used state
-}
-
-// graphKey tells graphs apart: attention is launched for so many chunks, and with pick the device chooses the token.
-type graphKey struct {
-	chunks int
-	pick   bool
 }
 
 // tellLen is the number of entries of single.told, as kernel advance counts them.
@@ -48,12 +42,47 @@ func (w *ternary) plain() bool {
 	return w.group == 0 && w.rows%tileRows == 0 && w.cols%kernels.TileCols == 0 && w.cols <= 32*kernels.BlockLen
 }
 
+// Kernel step of src/decode.cu.
+const (
+	stepWarps   = 16
+	layerWords  = 4*9 + 6 // struct Layer, in words of 8 bytes
+	exchangeLen = 512     // struct Exchange, rounded up
+)
+
+// stepKernels are the variants of the kernel by the tiles that a warp is ahead of itself.
+var stepKernels = []struct {
+	kernel kernel
+	depth  int
+}{{decodeStep16, 16}, {decodeStep8, 8}, {decodeStep2, 2}}
+
+// stepShape is how the kernel is launched.
+type stepShape struct {
+	kernel        kernel
+	grid, shared  int
+	widest, lines int // most columns of a matrix; most rows of tiles in a block
+}
+
+// shapeStep chooses the deepest variant that fits the device, if any does. Each block needs a row of tiles of every matrix in a layer.
+func (e *Engine) shapeStep() (stepShape, bool) {
+	c := &e.c
+	qDim, shared := c.Heads*c.HeadDim, c.Heads/c.KVHeads
+	s := stepShape{widest: max(c.Hidden, c.FFN, qDim)}
+	s.grid = min(e.d.dev.Info.SMs, c.Hidden/tileRows, c.FFN/tileRows, (qDim+2*c.KVHeads*c.HeadDim)/tileRows)
+	share := func(rows int) int { return (rows/tileRows + s.grid - 1) / s.grid }
+	s.lines = max(share(qDim+2*c.KVHeads*c.HeadDim), share(c.Hidden), 2*share(c.FFN), share(e.p.headTernary.rows))
+	rest := 4*((2*kernels.PageLen+shared+3)*c.HeadDim+kernels.PageLen*shared) + s.widest + 4*tileRows*s.lines + exchangeLen
+	for _, k := range stepKernels {
+		if s.kernel, s.shared = k.kernel, stepWarps*k.depth*tileBytes+rest; s.shared <= e.d.dev.Info.SharedPerBlockOptin {
+			return s, true
+		}
+	}
+	return s, false
+}
+
 // canSingle reports whether the kernels of src/decode.cu fit the model. What they leave out takes the general path.
 func (e *Engine) canSingle() bool {
 	c := &e.c
-	shared := c.Heads / c.KVHeads
-	pages := (c.Context + kernels.PageLen - 1) / kernels.PageLen
-	if !c.Int8 || c.HeadDim%32 != 0 || c.HeadDim > 256 || shared > 32 || 2*shared*pages > 2*kernels.PageLen*c.HeadDim || attendBytes(c.HeadDim, shared) > e.d.dev.Info.SharedPerBlockOptin {
+	if !c.Int8 || c.HeadDim%32 != 0 || c.HeadDim > 256 || max(c.Hidden, c.FFN, c.Heads*c.HeadDim) > stepWarps*kernels.BlockLen {
 		return false
 	}
 	if e.p.headTernary.rows > 0 && !e.p.headTernary.plain() {
@@ -62,7 +91,7 @@ func (e *Engine) canSingle() bool {
 	for i := range e.p.layers {
 		l := &e.p.layers[i]
 		for _, p := range []*projection{&l.q, &l.k, &l.v, &l.o, &l.gate, &l.up, &l.down} {
-			if p.norm.kind != 0 || !p.plain() || multiplyBytes(p.cols) > e.d.dev.Info.SharedPerBlockOptin {
+			if p.norm.kind != 0 || !p.plain() {
 				return false
 			}
 		}
@@ -71,17 +100,17 @@ func (e *Engine) canSingle() bool {
 			return false
 		}
 	}
-	return true
+	_, ok := e.shapeStep()
+	return ok
 }
 
-func attendBytes(dim, shared int) int {
-	return 4 * (2*kernels.PageLen*dim + (shared+2)*dim + kernels.PageLen*shared)
+// vectorLen is the number of elements of the vectors that blocks tell each other in a step.
+func (c *Config) vectorLen(layers int) int {
+	return layers*(2*c.Hidden+2*c.Heads*c.HeadDim+2*c.KVHeads*c.HeadDim+c.FFN) + c.Hidden
 }
 
-func multiplyBytes(cols int) int { return 9 * cols }
-
-// allocSingle makes room for single's buffers.
-func (s *single) alloc(a allocator, c *Config) error {
+// alloc makes room for single's buffers.
+func (s *single) alloc(a allocator, c *Config, layers int) error {
 	var errs []error
 	piece := func(to *driver.Ptr, elements int) {
 		p, err := a.Alloc(4 * int64(elements))
@@ -89,15 +118,12 @@ func (s *single) alloc(a allocator, c *Config) error {
 		errs = append(errs, err)
 	}
 	pages := (c.Context + kernels.PageLen - 1) / kernels.PageLen
-	shared := c.Heads / c.KVHeads
 	piece(&s.state, 2+2*pages)
-	piece(&s.x[0], c.Hidden)
-	piece(&s.x[1], c.Hidden)
-	piece(&s.qkv, (c.Heads+2*c.KVHeads)*c.HeadDim)
-	piece(&s.att, c.Heads*c.HeadDim)
-	piece(&s.h, c.FFN)
-	piece(&s.parts, c.KVHeads*pages*shared*(c.HeadDim+2))
-	piece(&s.done, c.KVHeads)
+	piece(&s.steps, 1)
+	piece(&s.layers, 2*layerWords*(layers+1))
+	piece(&s.vectors, c.vectorLen(layers))
+	piece(&s.parts, 2*pages*c.Heads*(c.HeadDim+2))
+	piece(&s.x, c.Hidden)
 	piece(&s.best, 2)
 	piece(&s.settings, 10)
 	piece(&s.seen, (c.Vocab+31)/32)
@@ -109,7 +135,6 @@ func (s *single) alloc(a allocator, c *Config) error {
 // open prepares what is not memory.
 func (s *single) open(e *Engine) (err error) {
 	d, c := e.d, &e.c
-	s.graphs = map[graphKey]*driver.Exec{}
 	if s.told, err = d.ctx.AllocHost(8 * tellLen); err != nil {
 		return err
 	}
@@ -118,20 +143,50 @@ func (s *single) open(e *Engine) (err error) {
 			return err
 		}
 	}
-	d.fail(d.ctx.Memset32(s.done, 0, int64(c.KVHeads), d.stream))
-	d.fail(d.ctx.Memset32(s.best, 0, 2, d.stream))
-	widest := multiplyBytes(max(c.Hidden, c.FFN, c.Heads*c.HeadDim))
-	for _, k := range []kernel{decodeMultiply4, decodeMultiply8, decodeMultiply12} {
-		d.fail(d.fn[k].SetMaxDynamicShared(widest))
+	var ok bool
+	if s.shape, ok = e.shapeStep(); !ok {
+		panic("cuda: a model that the kernels for one token do not fit")
 	}
-	d.fail(d.fn[decodeAttend].SetMaxDynamicShared(attendBytes(c.HeadDim, c.Heads/c.KVHeads)))
+	d.fail(d.ctx.Memset32(s.steps, 0, 1, d.stream))
+	d.fail(d.ctx.Memset32(s.parts, 0, int64(2*(c.Context+kernels.PageLen-1)/kernels.PageLen*c.Heads*(c.HeadDim+2)), d.stream))
+	d.fail(d.ctx.Memset32(s.best, 0, 2, d.stream))
+	d.fail(d.fn[s.shape.kernel].SetMaxDynamicShared(s.shape.shared))
+	words(&d.up, s.layers, e.layerTable())
 	return d.took()
+}
+
+// layerTable is what the device knows of the layers: struct Layer of src/decode.cu for each, and one for a ternary head.
+func (e *Engine) layerTable() []uint64 {
+	var t []uint64
+	addNorm := func(n norm) {
+		t = append(t, uint64(n.weight), uint64(n.bias), uint64(n.kind)|uint64(math.Float32bits(n.eps))<<32)
+	}
+	addMatrix := func(w *ternary, pre, own norm) {
+		t = append(t, uint64(w.tiles), uint64(w.scales), uint64(w.bias))
+		addNorm(pre)
+		addNorm(own)
+	}
+	var pre norm // still to be applied to the residual stream
+	for i := range e.p.layers {
+		l := &e.p.layers[i]
+		addMatrix(&l.q.ternary, pre, l.attnNorm)
+		addMatrix(&l.o.ternary, norm{}, l.attnSubNorm)
+		addMatrix(&l.gate.ternary, l.postAttnNorm, l.mlpNorm)
+		addMatrix(&l.down.ternary, norm{}, l.mlpSubNorm)
+		addNorm(l.qNorm)
+		addNorm(l.kNorm)
+		pre = l.postMLPNorm
+	}
+	addMatrix(&e.p.headTernary, pre, e.p.norm)
+	return t
 }
 
 func (s *single) close() error {
 	var errs []error
 	for _, g := range s.graphs {
-		errs = append(errs, g.Destroy())
+		if g != nil {
+			errs = append(errs, g.Destroy())
+		}
 	}
 	for _, e := range s.event {
 		errs = append(errs, e.Destroy())
@@ -139,90 +194,40 @@ func (s *single) close() error {
 	return errors.Join(append(errs, s.told.Free())...)
 }
 
-// What becomes of a product, as src/decode.cu numbers it.
+// What becomes of gate and up, as src/decode.cu numbers it.
 const (
-	modeStore = iota
-	modeResidual
-	modeSiLU
-	modeReLU2
+	modeSiLU  = 2
+	modeReLU2 = 3
 )
-
-// multiplyVector launches multiply_vector for matrices that follow each other, the first of which is w, of rows
-// together.
-func (d *Device) multiplyVector(y, residual, x, kept driver.Ptr, pre, n norm, w *ternary, rows, mode, site int) {
-	tiles, columns := rows/tileRows, w.columns()
-	per := 1 // rows of tiles that a line of the result takes
-	if mode >= modeSiLU {
-		per = 2
-	}
-	// More lines share the work on the vector; fewer leave no multiprocessor without a block.
-	lines := per
-	for lines < 8 && tiles/(2*lines)*8 >= 7*d.dev.Info.SMs {
-		lines *= 2
-	}
-	split := 8 / lines
-	k := decodeMultiply12
-	switch held := (columns + split - 1) / split; {
-	case held <= 4:
-		k = decodeMultiply4
-	case held <= 8:
-		k = decodeMultiply8
-	}
-	groups := (tiles + lines - 1) / lines
-	d.args.Reset().Ptr(y).Ptr(residual).Ptr(x).Ptr(kept).
-		Ptr(pre.weight).Ptr(pre.bias).U32(uint32(pre.kind)).F32(pre.eps).
-		Ptr(n.weight).Ptr(n.bias).U32(uint32(n.kind)).F32(n.eps).
-		Ptr(w.tiles).Ptr(w.scales).Ptr(w.bias).U32(uint32(w.cols)).U32(uint32(tiles)).U32(uint32(lines)).U32(uint32(mode)).Ptr(d.bad).U32(uint32(site))
-	d.launch(k, min(groups, 2*d.dev.Info.SMs), 1, 256, multiplyBytes(w.cols))
-}
 
 // launchSingle launches a step: the state's token goes through every layer to logits, and with pick the one that is
 // drawn from them becomes the state's next token, one position on.
-func (e *Engine) launchSingle(chunks int, pick bool) {
+func (e *Engine) launchSingle(pick bool) {
 	c, d, s := &e.c, e.d, &e.s
-	dim := c.HeadDim
-	qDim, kvDim := c.Heads*dim, c.KVHeads*dim
+	n := c.vectorLen(len(e.p.layers))
+	embed := &e.p.embed
+	d.args.Reset().Ptr(s.state).Ptr(s.steps).Ptr(s.vectors).U64(uint64(n)).U32(uint32(c.Hidden)).Ptr(embed.data).Ptr(embed.scales).U32(uint32(embed.rows)).U32(uint32(embed.dtype))
+	d.launch(beginStep, min(spread(n/4), 2*d.dev.Info.SMs), 1, 256, 0)
+
 	mode := modeSiLU
 	if c.Activation == kernels.ReLU2 {
 		mode = modeReLU2
 	}
-	k := s.qkv + driver.Ptr(4*qDim)
-	v := k + driver.Ptr(4*kvDim)
-	x, other := s.x[0], s.x[1]
-	keep := func(pre norm) { // what the kernel just launched did to x
-		if pre.kind != 0 {
-			x, other = other, x
-		}
-	}
-	d.embed(x, &e.p.embed, s.state, 1)
-	var pre norm // still to be applied to x
-	for i := range e.p.layers {
-		l := &e.p.layers[i]
-		site := i * sitesPerLayer
-		d.multiplyVector(s.qkv, 0, x, other, pre, l.attnNorm, &l.q.ternary, qDim+2*kvDim, modeStore, site+siteAttn)
-		keep(pre)
-		z := float32(1 / math.Sqrt(float64(dim)))
-		d.args.Reset().Ptr(s.att).Ptr(s.qkv).Ptr(k).Ptr(v).Ptr(s.state).Ptr(e.p.angles).U64(uint64(i) * uint64(e.cache.pageBytes)).
-			U32(uint32(c.Heads)).U32(uint32(c.KVHeads)).U32(uint32(dim)).F32(z).
-			Ptr(l.qNorm.weight).Ptr(l.qNorm.bias).U32(uint32(l.qNorm.kind)).F32(l.qNorm.eps).
-			Ptr(l.kNorm.weight).Ptr(l.kNorm.bias).U32(uint32(l.kNorm.kind)).F32(l.kNorm.eps).
-			Ptr(s.parts).Ptr(s.done).Ptr(d.bad).U32(uint32(site + siteQ))
-		d.launch(decodeAttend, c.KVHeads, chunks, 256, attendBytes(dim, c.Heads/c.KVHeads))
-		d.multiplyVector(x, x, s.att, 0, norm{}, l.attnSubNorm, &l.o.ternary, c.Hidden, modeResidual, site+siteO)
-		pre = l.postAttnNorm
-		d.multiplyVector(s.h, 0, x, other, pre, l.mlpNorm, &l.gate.ternary, 2*c.FFN, mode, site+siteMLP)
-		keep(pre)
-		d.multiplyVector(x, x, s.h, 0, norm{}, l.mlpSubNorm, &l.down.ternary, c.Hidden, modeResidual, site+siteDown)
-		pre = l.postMLPNorm
-	}
 	last := len(e.p.layers) * sitesPerLayer
+	logits := driver.Ptr(0) // of a ternary head
 	if e.p.headTernary.rows > 0 {
-		d.multiplyVector(e.b.logits, 0, x, other, pre, e.p.norm, &e.p.headTernary, c.Vocab, modeStore, last)
-	} else {
-		if pre.kind != 0 {
-			d.norm(x, x, 1, c.Hidden, pre, last-1)
+		logits = e.b.logits
+	}
+	d.args.Reset().Ptr(s.state).Ptr(s.steps).Ptr(s.layers).U32(uint32(len(e.p.layers))).Ptr(s.vectors).Ptr(s.parts).Ptr(s.x).Ptr(logits).Ptr(e.p.angles).U64(uint64(e.cache.pageBytes)).
+		U32(uint32(c.Hidden)).U32(uint32(c.FFN)).U32(uint32(c.Heads)).U32(uint32(c.KVHeads)).U32(uint32(c.HeadDim)).U32(uint32(c.Vocab)).
+		F32(float32(1 / math.Sqrt(float64(c.HeadDim)))).U32(uint32(mode)).U32(uint32(s.shape.widest)).U32(uint32(s.shape.lines)).Ptr(d.bad)
+	d.launch(s.shape.kernel, s.shape.grid, 1, 32*stepWarps, s.shape.shared)
+
+	if logits == 0 {
+		if pre := e.p.layers[len(e.p.layers)-1].postMLPNorm; pre.kind != 0 {
+			d.norm(s.x, s.x, 1, c.Hidden, pre, last-1)
 		}
-		d.norm(e.b.final, x, 1, c.Hidden, e.p.norm, last)
+		d.norm(e.b.final, s.x, 1, c.Hidden, e.p.norm, last)
 		d.multiplyDense(e.b.logits, c.Vocab, &e.p.headDense, e.b.final, 1, c.Hidden)
 	}
 	if pick {
@@ -238,28 +243,20 @@ func (e *Engine) launchSingle(chunks int, pick bool) {
 	}
 }
 
-// singleChunks is for how many chunks attention is launched at a position. Few graphs do for all positions: blocks of
-// chunks that are not there end at once.
-func (e *Engine) singleChunks(position int) int {
-	chunks := 4
-	for chunks*kernels.PageLen <= position {
-		chunks *= 2
-	}
-	return chunks
-}
-
-// runSingle runs a step at a position, as a graph.
-func (e *Engine) runSingle(position int, pick bool) {
+// runSingle runs a step, as a graph.
+func (e *Engine) runSingle(pick bool) {
 	d, s := e.d, &e.s
-	chunks := e.singleChunks(position)
 	if s.plain {
-		e.launchSingle(chunks, pick)
+		e.launchSingle(pick)
 		return
 	}
-	key := graphKey{chunks, pick}
-	if s.graphs[key] == nil {
+	graph := &s.graphs[0]
+	if pick {
+		graph = &s.graphs[1]
+	}
+	if *graph == nil {
 		d.fail(d.stream.BeginCapture())
-		e.launchSingle(chunks, pick)
+		e.launchSingle(pick)
 		g, err := d.stream.EndCapture()
 		d.fail(err)
 		if d.err != nil {
@@ -270,10 +267,10 @@ func (e *Engine) runSingle(position int, pick bool) {
 			d.fail(err)
 			return
 		}
-		s.graphs[key] = x
+		*graph = x
 	}
 	if d.err == nil {
-		d.fail(s.graphs[key].Launch(d.stream))
+		d.fail((*graph).Launch(d.stream))
 	}
 }
 
@@ -293,7 +290,7 @@ func (e *Engine) forwardSingle(r *row, sp *Span) error {
 	d := e.d
 	d.clearBad()
 	e.setState(r.seq, int(r.token), r.pos)
-	e.runSingle(r.pos, false)
+	e.runSingle(false)
 	if site := d.readBad(); site != noSite {
 		return e.siteError(site)
 	}
@@ -375,7 +372,7 @@ func (g *Decoding) next() error {
 			words(&d.up, s.state+driver.Ptr(8+8*g.blocks), []uint64{uint64(b.at)})
 			g.blocks++
 		}
-		e.runSingle(g.seq.len+g.launched, true)
+		e.runSingle(true)
 		d.fail(s.event[(g.seq.len+g.launched)%2].Record(d.stream))
 	}
 	if d.err != nil {

@@ -127,7 +127,7 @@ func plan(w *Weights, batch int) (weights, scratch int64, err error) {
 	}
 	var buf buffers
 	var s single
-	err = errors.Join(buf.alloc(&b, &w.Config, batch), s.alloc(&b, &w.Config))
+	err = errors.Join(buf.alloc(&b, &w.Config, batch), s.alloc(&b, &w.Config, len(w.Layers)))
 	return driver.ArenaSize(a.pieces...), driver.ArenaSize(b.pieces...), err
 }
 
@@ -157,7 +157,7 @@ func (d *Device) Load(w *Weights) (*Engine, Plan, error) {
 		if e.scratch, err = driver.NewArena(d.ctx, scratch); err != nil {
 			return err
 		}
-		if err := errors.Join(e.b.alloc(e.scratch, &e.c, e.batch), e.s.alloc(e.scratch, &e.c)); err != nil {
+		if err := errors.Join(e.b.alloc(e.scratch, &e.c, e.batch), e.s.alloc(e.scratch, &e.c, len(w.Layers))); err != nil {
 			return err
 		}
 		if err := e.p.alloc(e.weights, w); err != nil {

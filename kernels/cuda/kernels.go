@@ -40,10 +40,10 @@ const (
 	attendRows
 	attendTiles64
 	attendTiles128
-	decodeMultiply4
-	decodeMultiply8
-	decodeMultiply12
-	decodeAttend
+	beginStep
+	decodeStep16
+	decodeStep8
+	decodeStep2
 	adjustLogits
 	weighCandidates
 	chooseToken
@@ -79,10 +79,10 @@ var table = [numKernels]struct{ name, file, params string }{
 	attendRows:           {"attend_rows", "base", "pppppUuuuf"},
 	attendTiles64:        {"attend_tiles_64", "base", "ppppUuuf"},
 	attendTiles128:       {"attend_tiles_128", "base", "ppppUuuf"},
-	decodeMultiply4:      {"decode_multiply_4", "decode", "ppppppufppufpppuuuupu"},
-	decodeMultiply8:      {"decode_multiply_8", "decode", "ppppppufppufpppuuuupu"},
-	decodeMultiply12:     {"decode_multiply_12", "decode", "ppppppufppufpppuuuupu"},
-	decodeAttend:         {"decode_attend", "decode", "ppppppUuuufppufppufpppu"},
+	beginStep:            {"begin_step", "decode", "pppUuppuu"},
+	decodeStep16:         {"decode_step_16", "decode", "pppupppppUuuuuuufuuup"},
+	decodeStep8:          {"decode_step_8", "decode", "pppupppppUuuuuuufuuup"},
+	decodeStep2:          {"decode_step_2", "decode", "pppupppppUuuuuuufuuup"},
 	adjustLogits:         {"adjust_logits", "decode", "pppupppu"},
 	weighCandidates:      {"weigh_candidates", "decode", "pppu"},
 	chooseToken:          {"choose_token", "decode", "pppuppp"},
@@ -144,7 +144,7 @@ func (d *Device) launch(k kernel, x, y, threads, shared int) {
 	if x == 0 || y == 0 {
 		return
 	}
-	d.config = driver.LaunchConfig{Programmatic: d.dependent && k >= decodeMultiply4, Grid: [3]uint32{uint32(x), uint32(y), 1}, Block: [3]uint32{uint32(threads), 1, 1}, Shared: uint32(shared)}
+	d.config = driver.LaunchConfig{Programmatic: d.dependent && k >= adjustLogits, Cooperative: k >= decodeStep16 && k <= decodeStep2, Grid: [3]uint32{uint32(x), uint32(y), 1}, Block: [3]uint32{uint32(threads), 1, 1}, Shared: uint32(shared)}
 	if d.profile != nil {
 		d.config.Programmatic = false
 		d.fail(d.profile.mark(d, k))

@@ -56,7 +56,7 @@ func (e *Engine) Profile(seq *Sequence, token, n int) ([]KernelTime, error) {
 		for range n {
 			e.setState(seq, token, seq.len)
 			d.profile, p.kernels = p, p.kernels[:0]
-			e.launchSingle(e.singleChunks(seq.len), false)
+			e.launchSingle(false)
 			d.profile = nil
 			p.kernels = append(p.kernels, numKernels) // the end
 			if len(p.events) < len(p.kernels) {
@@ -129,7 +129,7 @@ func (e *Engine) StepTimes(seq *Sequence, token, n int) ([]float64, error) {
 			}
 			d.fail(events[i].Record(d.stream))
 			if i < n {
-				e.runSingle(seq.len+i, true)
+				e.runSingle(true)
 			}
 		}
 		if site := d.readBad(); site != noSite {

@@ -607,7 +607,7 @@ CUresult cuLaunchKernelEx(const Config *c, Object *f, void **parameters, void **
 		c->grid[0], c->grid[1], c->grid[2], c->block[0], c->block[1], c->block[2], c->shared, c->stream ? c->stream->number : 0, attributes, n, text);
 	WANT(f, 'f');
 	WANT(c->stream, 's');
-	return parameters ? 1 : 0;
+	return parameters && extra ? 1 : 0;
 }
 #endif
 

@@ -51,6 +51,8 @@ type frame struct {
 	extra  [5]uintptr
 	size   uintptr
 	params [MaxArgs]byte
+
+	pointers [MaxArgs / 4]uintptr // to each of params
 }
 
 type request struct {

@@ -56,13 +56,15 @@ const MaxArgs = 4096
 // each aligned to its own size. The zero value is empty; Reset and fill it again
 // rather than make another. Methods return their receiver, to be chained.
 type Args struct {
-	n   int
-	buf [MaxArgs]byte
+	n     int
+	buf   [MaxArgs]byte
+	count int
+	at    [MaxArgs / 4]uint16 // where each argument begins
 }
 
 // Reset makes the list empty.
 func (a *Args) Reset() *Args {
-	a.n = 0
+	a.n, a.count = 0, 0
 	return a
 }
 
@@ -81,6 +83,8 @@ func (a *Args) place(size int) []byte {
 		return make([]byte, size)
 	}
 	clear(a.buf[end:at]) // padding is zero, whatever was there before
+	a.at[a.count] = uint16(at)
+	a.count++
 	return a.buf[at:a.n]
 }
 
@@ -127,16 +131,24 @@ func (c *Context) Launch(f *Function, cfg *LaunchConfig, s *Stream, args *Args) 
 		l.attribute(fr, attrCooperative)
 	}
 	// SAFETY: everything that the call points to lies in the frame, which is pinned.
-	extra := uintptr(0)
+	extra, pointers := uintptr(0), uintptr(0)
 	if args != nil && args.n > 0 {
 		if args.n > MaxArgs {
 			return fmt.Errorf("kernel %s: %d bytes of arguments, want at most %d", f.name, args.n, MaxArgs)
 		}
-		fr.size = uintptr(copy(fr.params[:], args.buf[:args.n]))
-		fr.extra = [5]uintptr{launchBufferPointer, uintptr(unsafe.Pointer(&fr.params)), launchBufferSize, uintptr(unsafe.Pointer(&fr.size)), launchEnd}
-		extra = uintptr(unsafe.Pointer(&fr.extra))
+		n := copy(fr.params[:], args.buf[:args.n])
+		if cfg.Cooperative { // which the driver does not take with packed arguments
+			for i, at := range args.at[:args.count] {
+				fr.pointers[i] = uintptr(unsafe.Pointer(&fr.params[at]))
+			}
+			pointers = uintptr(unsafe.Pointer(&fr.pointers))
+		} else {
+			fr.size = uintptr(n)
+			fr.extra = [5]uintptr{launchBufferPointer, uintptr(unsafe.Pointer(&fr.params)), launchBufferSize, uintptr(unsafe.Pointer(&fr.size)), launchEnd}
+			extra = uintptr(unsafe.Pointer(&fr.extra))
+		}
 	}
-	if err := c.d.call(cuLaunchKernelEx, uintptr(unsafe.Pointer(l)), kernel, 0, extra); err != nil {
+	if err := c.d.call(cuLaunchKernelEx, uintptr(unsafe.Pointer(l)), kernel, pointers, extra); err != nil {
 		return fmt.Errorf("kernel %s, grid %v, block %v, %d bytes of shared memory: %w", f.name, l.grid, l.block, l.shared, err)
 	}
 	return nil

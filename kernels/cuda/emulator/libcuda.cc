@@ -26,15 +26,25 @@ u32 thread_index, thread_count, block_index[2], block_count;
 unsigned char* shared_memory;
 Kernel* Kernel::all;
 
-// A fiber is a stack with the callee's registers of the System V ABI on top.
+// A fiber is a stack with the callee's registers of the System V ABI on top. One that is Idle waits for another to write.
 struct Fiber {
   void* stack_pointer;
   char* stack;
-  enum { Ready, AtWarp, AtBlock, Done } state;
-  u32 operations;  // of the warp so far
+  enum { Ready, Idle, AtWarp, AtBlock, Done } state;
+  u32 operations;       // of the warp so far
+  u32 barrier, parties;  // where it is AtBlock
 };
 static const size_t kStack = 64 << 10;
-static std::vector<Fiber> fibers;  // grows between blocks only
+// Block is a block that runs. Those of a cooperative launch run by turns, all others one after the other.
+struct Block {
+  std::vector<Fiber> fibers;
+  Bank banks[32][2];  // of each warp
+  std::vector<unsigned char> shared;
+  u32 index[2];
+};
+static std::vector<Block> blocks;
+static Fiber* fibers;  // of the block that runs
+static Bank (*banks)[2];
 static void* scheduler;
 static const Kernel* kernel;
 static const char* packed;
@@ -76,18 +86,21 @@ static void yield(u32 self) {
   thread_index = self;
 }
 Bank& next_bank() {
-  static Bank banks[2];
-  return banks[fibers[thread_index].operations++ % 2];
+  return banks[thread_index / 32][fibers[thread_index].operations++ % 2];
 }
 void warp_barrier() {
   u32 self = thread_index;
   fibers[self].state = Fiber::AtWarp;
   yield(self);
 }
-void block_barrier() {
-  u32 self = thread_index;
-  fibers[self].state = Fiber::AtBlock;
-  yield(self);
+void block_barrier(u32 name, u32 threads) {
+  Fiber& self = fibers[thread_index];
+  self.state = Fiber::AtBlock, self.barrier = name, self.parties = threads;
+  yield(thread_index);
+}
+void idle() {
+  fibers[thread_index].state = Fiber::Idle;
+  yield(thread_index);
 }
 static void enter() {
   kernel->run(packed);
@@ -102,33 +115,40 @@ void fail(const char* what) {
   abort();
 }
 
-// run_warp runs the lanes of a warp until all of them wait at a barrier of the block or are done. Lanes that have left
-// the kernel do not take part in the operations of the warp; all others must.
-static void run_warp(u32 warp, bool backwards) {
+// run_warp runs the lanes of a warp until none can go on, and reports whether any did. Lanes that have left the kernel do not take
+// part in the operations of the warp; all others must.
+static bool run_warp(u32 warp, bool backwards) {
   direction = backwards ? -1 : 1;
+  bool ran = false;
+  for (u32 i = 0; i < 32; i++)
+    if (fibers[warp * 32 + i].state == Fiber::Idle) fibers[warp * 32 + i].state = Fiber::Ready;
   for (;;) {
-    u32 at_warp = 0, at_block = 0;
+    u32 at_warp = 0, at_block = 0, idle = 0;
     for (u32 i = 0; i < 32; i++) {
       u32 t = warp * 32 + (backwards ? 31 - i : i);
       Fiber& f = fibers[t];
       if (f.state == Fiber::Ready) {
+        ran = true;
         thread_index = t;
         emulator_switch(&scheduler, f.stack_pointer);
       }
       at_warp += f.state == Fiber::AtWarp;
       at_block += f.state == Fiber::AtBlock;
+      idle += f.state == Fiber::Idle;
     }
-    if (at_warp == 0) return;
+    if (at_warp == 0 || idle > 0) return ran;
     if (at_block > 0) fail("some lanes of a warp wait at an operation of the warp and others at a barrier of the block");
     for (u32 i = 0; i < 32; i++)
       if (fibers[warp * 32 + i].state == Fiber::AtWarp) fibers[warp * 32 + i].state = Fiber::Ready;
   }
 }
 
-static void run_block(size_t shared) {
-  memset(shared_memory, 0xff, shared);
+static void start_block(Block& b, u32 x, u32 y, size_t shared) {
+  b.index[0] = x, b.index[1] = y;
+  b.shared.assign(shared + 256, 0xff);
+  while (b.fibers.size() < thread_count) b.fibers.push_back({nullptr, (char*)aligned_alloc(64, kStack)});
   for (u32 t = 0; t < thread_count; t++) {
-    Fiber& f = fibers[t];
+    Fiber& f = b.fibers[t];
     void** top = (void**)(f.stack + kStack);
     *--top = nullptr;  // keeps the stack aligned as after a call
     *--top = (void*)enter;
@@ -137,24 +157,48 @@ static void run_block(size_t shared) {
     f.state = Fiber::Ready;
     f.operations = 0;
   }
-  static u32 blocks;
-  const bool backwards = blocks++ % 2;  // both orders, so that a missing barrier shows
-  for (;;) {
-    u32 waiting = 0, done = 0;
-    for (u32 w = 0; w < thread_count / 32; w++) run_warp(backwards ? thread_count / 32 - 1 - w : w, backwards);
+}
+
+// run_block runs a block until none of its threads can go on, and reports whether all have left.
+static bool run_block(Block& b, bool backwards) {
+  fibers = b.fibers.data();
+  banks = b.banks;
+  block_index[0] = b.index[0], block_index[1] = b.index[1];
+  shared_memory = (unsigned char*)align((u64)b.shared.data(), 256);
+  for (bool ran = true; ran;) {
+    ran = false;
+    for (u32 w = 0; w < thread_count / 32; w++) ran |= run_warp(backwards ? thread_count / 32 - 1 - w : w, backwards);
+    u32 arrived[16] = {}, parties[16] = {}, done = 0, idle = 0;
     for (u32 t = 0; t < thread_count; t++) {
-      waiting += fibers[t].state == Fiber::AtBlock;
-      done += fibers[t].state == Fiber::Done;
-      if (fibers[t].state == Fiber::AtBlock) fibers[t].state = Fiber::Ready;
+      const Fiber& f = fibers[t];
+      if (f.state == Fiber::AtBlock) {
+        if (parties[f.barrier] != 0 && parties[f.barrier] != f.parties) fail("threads wait at a barrier for different numbers of threads");
+        parties[f.barrier] = f.parties;
+        arrived[f.barrier]++;
+      }
+      done += f.state == Fiber::Done;
+      idle += f.state == Fiber::Idle;
     }
-    if (done == thread_count) return;
-    if (done > 0 && waiting > 0) fail("some threads wait at a barrier and others have left");
+    if (done == thread_count) return true;
+    bool open = false;
+    for (u32 t = 0; t < thread_count; t++) {
+      Fiber& f = fibers[t];
+      if (f.state == Fiber::AtBlock && arrived[f.barrier] == parties[f.barrier]) f.state = Fiber::Ready, open = true;
+    }
+    if (open) {
+      ran = true;
+      continue;
+    }
+    if (idle == 0) fail("threads wait at a barrier for others that do not come");
+    ran = false;  // what the idle wait for, another block may write
   }
+  return false;
 }
 
 struct Launch {
   const Kernel* function;
   u32 grid[2], threads;
+  bool cooperative;
   size_t shared;
   std::vector<char> parameters;
   void run() const {
@@ -165,9 +209,23 @@ struct Launch {
     packed = parameters.data();
     thread_count = threads;
     block_count = grid[0];
-    while (fibers.size() < threads) fibers.push_back({nullptr, (char*)aligned_alloc(64, kStack), Fiber::Done, 0});
-    for (block_index[1] = 0; block_index[1] < grid[1]; block_index[1]++)
-      for (block_index[0] = 0; block_index[0] < grid[0]; block_index[0]++) run_block(shared);
+    const u32 all = grid[0] * grid[1], together = cooperative ? all : 1;
+    while (blocks.size() < together) blocks.emplace_back();
+    static u32 turn;  // both orders, so that a missing barrier shows
+    for (u32 first = 0; first < all; first += together) {
+      std::vector<u32> running;
+      for (u32 i = 0; i < together; i++) {
+        start_block(blocks[i], (first + i) % grid[0], (first + i) / grid[0], shared);
+        running.push_back(i);
+      }
+      while (!running.empty()) {
+        turn++;
+        std::vector<u32> left;
+        for (u32 i : running)
+          if (!run_block(blocks[i], turn % 2)) left.push_back(i);
+        running = left;
+      }
+    }
     _mm_setcsr(mode);
   }
 };
@@ -198,7 +256,8 @@ static size_t capacity() {
 
 using namespace emulator;
 
-enum { kSuccess = 0, kInvalid = 1, kNoMemory = 2, kNotFound = 500, kUnsupported = 801 };
+enum { kSuccess = 0, kInvalid = 1, kNoMemory = 2, kNotFound = 500, kTooLarge = 720, kUnsupported = 801 };
+enum : u32 { kMultiprocessors = 4, kParameters = 4096 };
 #define API extern "C" __attribute__((visibility("default"))) int
 
 API cuInit(u32) { return kSuccess; }
@@ -212,7 +271,7 @@ API cuDeviceGetUuid_v2(char* s, int) { return memset(s, 0, 16), kSuccess; }
 API cuDeviceGetPCIBusId(char* s, int n, int) { return snprintf(s, n, "0000:00:00.0"), kSuccess; }
 API cuDeviceGetAttribute(int* v, int attribute, int) {
   switch (attribute) {
-    case 16: *v = 4; break;         // multiprocessors
+    case 16: *v = kMultiprocessors; break;
     case 38: *v = 1 << 20; break;   // L2
     case 39: *v = 2048; break;      // threads of a multiprocessor
     case 75: *v = 9; break;         // compute capability
@@ -225,7 +284,7 @@ API cuDeviceGetAttribute(int* v, int attribute, int) {
   return kSuccess;
 }
 API cuDeviceTotalMem_v2(size_t* n, int) { return *n = capacity(), kSuccess; }
-API cuDevicePrimaryCtxRetain(void** c, int) { return *c = &fibers, kSuccess; }
+API cuDevicePrimaryCtxRetain(void** c, int) { return *c = &blocks, kSuccess; }
 API cuDevicePrimaryCtxRelease_v2(int) { return kSuccess; }
 API cuCtxSetCurrent(void*) { return kSuccess; }
 API cuCtxSynchronize() { return kSuccess; }
@@ -313,21 +372,28 @@ API cuFuncGetAttribute(int* v, int attribute, const Kernel*) { return *v = attri
 API cuFuncSetAttribute(const Kernel*, int, int) { return kSuccess; }
 API cuOccupancyMaxActiveBlocksPerMultiprocessor(int* n, const Kernel*, int, size_t) { return *n = 1, kSuccess; }
 
+struct Attribute {
+  u32 id, padding, value[16];
+};
 struct Config {
   u32 grid[3], block[3], shared;
   Stream* stream;
-  void* attributes;
+  const Attribute* attributes;
   u32 count;
 };
 API cuLaunchKernelEx(const Config* c, const Kernel* f, void** parameters, void** extra) {
-  if (parameters || !extra || c->grid[2] != 1 || c->block[1] != 1 || c->block[2] != 1 || c->block[0] == 0 || c->block[0] > 1024 || c->block[0] % 32 || c->grid[0] == 0 || c->grid[1] == 0 || c->shared > 232448) return kInvalid;
-  Launch l = {f, {c->grid[0], c->grid[1]}, c->block[0], c->shared, {}};
+  if (!parameters == !extra || c->grid[2] != 1 || c->block[1] != 1 || c->block[2] != 1 || c->block[0] == 0 || c->block[0] > 1024 || c->block[0] % 32 || c->grid[0] == 0 || c->grid[1] == 0 || c->shared > 232448) return kInvalid;
+  Launch l = {f, {c->grid[0], c->grid[1]}, c->block[0], false, c->shared, {}};
+  for (u32 i = 0; i < c->count; i++) l.cooperative |= c->attributes[i].id == 2 && c->attributes[i].value[0];
+  if (l.cooperative && c->grid[0] * c->grid[1] > kMultiprocessors) return kTooLarge;
   const char* data = nullptr;
   size_t size = 0;
-  for (; *extra; extra += 2) {
+  for (; extra && *extra; extra += 2) {
     if (*extra == (void*)1) data = (const char*)extra[1];
     if (*extra == (void*)2) size = *(size_t*)extra[1];
   }
+  // The arguments that the pointers name follow each other in memory.
+  if (parameters) data = (const char*)parameters[0], size = kParameters;
   l.parameters.assign(data, data + size);
   l.parameters.resize(size + 64);
   c->stream->submit([l] { l.run(); });
@@ -341,7 +407,3 @@ API cuGraphLaunch(Graph* g, Stream*) {
   return kSuccess;
 }
 API cuGraphExecDestroy(Graph* g) { return delete g, kSuccess; }
-
-static struct Memory {
-  Memory() { shared_memory = (unsigned char*)aligned_alloc(256, 232448); }
-} memory;

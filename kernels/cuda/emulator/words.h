@@ -17,8 +17,9 @@ extern u32 thread_index, thread_count, block_index[2], block_count;
 typedef u32 Bank[32][8];
 Bank& next_bank();
 extern unsigned char* shared_memory;
-void block_barrier();
+void block_barrier(u32 name, u32 threads);
 void warp_barrier();
+void idle();
 [[noreturn]] void fail(const char* what);
 
 // unpack reads parameters from the packed buffer of a launch.
@@ -79,7 +80,8 @@ FN float from_bits(u32 u) {
 }
 FN float to_float(i32 n) { return (float)n; }
 
-FN void barrier() { emulator::block_barrier(); }
+FN void barrier() { emulator::block_barrier(0, emulator::thread_count); }
+FN void barrier_of(u32 name, u32 threads) { emulator::block_barrier(name, threads); }
 FN void warp_barrier() { emulator::warp_barrier(); }
 FN u32 shuffle_xor(u32 v, u32 mask) {
   u32 self = emulator::thread_index & 31;
@@ -101,7 +103,9 @@ FN float shuffle_up(float v, u32 lanes) {
   return shuffle_from(v, self < lanes ? self : self - lanes);
 }
 
-FN void mma_s8(i32 c[4], u32 a0, u32 a1, u32 a2, u32 a3, u32 b0, u32 b1) {
+// multiply_bytes is mma_s8 and mma_u8, A being the type of the bytes of a.
+template <class A>
+FN void multiply_bytes(i32 c[4], u32 a0, u32 a1, u32 a2, u32 a3, u32 b0, u32 b1) {
   u32 self = emulator::thread_index & 31, mine[6] = {a0, a1, a2, a3, b0, b1};
   emulator::Bank& bank = emulator::next_bank();
   memcpy(bank[self], mine, sizeof mine);
@@ -109,13 +113,32 @@ FN void mma_s8(i32 c[4], u32 a0, u32 a1, u32 a2, u32 a3, u32 b0, u32 b1) {
   for (u32 e = 0; e < 4; e++) {
     u32 row = self / 4, column = self % 4 * 2 + e % 2;
     for (u32 t = 0; t < 4; t++) {
-      i8 a[8], b[8];
+      A a[8];
+      i8 b[8];
       memcpy(a, &bank[4 * row + t][e / 2], 4);
       memcpy(a + 4, &bank[4 * row + t][2 + e / 2], 4);
       memcpy(b, &bank[4 * column + t][4], 8);
       for (int i = 0; i < 8; i++) c[e] += a[i] * b[i];
     }
   }
+}
+FN void mma_s8(i32 c[4], u32 a0, u32 a1, u32 a2, u32 a3, u32 b0, u32 b1) { multiply_bytes<i8>(c, a0, a1, a2, a3, b0, b1); }
+FN void mma_u8(i32 c[4], u32 a0, u32 a1, u32 a2, u32 a3, u32 b0, u32 b1) { multiply_bytes<u8>(c, a0, a1, a2, a3, b0, b1); }
+
+FN u32 warp_greatest(u32 v) {
+  emulator::Bank& bank = emulator::next_bank();
+  bank[emulator::thread_index & 31][0] = v;
+  emulator::warp_barrier();
+  for (u32 i = 0; i < 32; i++) v = bank[i][0] > v ? bank[i][0] : v;
+  return v;
+}
+FN i32 warp_sum(i32 v) {
+  emulator::Bank& bank = emulator::next_bank();
+  bank[emulator::thread_index & 31][0] = (u32)v;
+  emulator::warp_barrier();
+  v = 0;
+  for (u32 i = 0; i < 32; i++) v += (i32)bank[i][0];
+  return v;
 }
 
 // aligned holds an address to what a GPU asks of an access of 16 bytes.
@@ -124,7 +147,6 @@ FN const void* aligned(const void* p) {
   return p;
 }
 FN u32x4 load_weights(const void* p) { return *(const u32x4*)aligned(p); }
-FN u32x4 load_weights_if(bool wanted, const void* p) { return wanted ? load_weights(p) : u32x4{0xaaaaaaaa, 0xaaaaaaaa, 0xaaaaaaaa, 0xaaaaaaaa}; }
 FN u8* shared_bytes() { return emulator::shared_memory; }
 FN void copy_async(void* to, const void* from) { memcpy((void*)aligned(to), aligned(from), 16); }
 FN void copy_commit() {}
@@ -139,8 +161,27 @@ FN u32 atomic_add(u32* p, u32 v) {
 FN void atomic_min(u32* p, u32 v) { *p = v < *p ? v : *p; }
 FN void atomic_max(u64* p, u64 v) { *p = v > *p ? v : *p; }
 FN void shared_add(u64* p, u64 v) { *p += v; }
+FN void shared_add(i32* p, i32 v) { *p += v; }
 FN u64 high_product(u64 a, u64 b) { return (u64)((unsigned __int128)a * b >> 64); }
 FN u64 ceiling(double v) { return (u64)ceil(v); }
 FN void fence() {}
+FN u32 load_relaxed(const u32* p) { return *(const volatile u32*)p; }
+FN u64 load_relaxed(const u64* p) { return *(const volatile u64*)p; }
+FN u32x4 load_relaxed(const u32x4* p) {
+  asm volatile("" ::: "memory");
+  return *(const u32x4*)aligned(p);
+}
+FN void store_relaxed(u32* p, u32 v) { *(volatile u32*)p = v; }
+FN void store_relaxed(u64* p, u64 v) { *(volatile u64*)p = v; }
+FN void idle() { emulator::idle(); }
+// A word of arrivals: the number of threads, of those that have announced themselves, and the parity of the times that all had.
+FN void arrivals_init(u64* p, u32 threads) { *p = threads; }
+FN void arrivals_announce(u64* p) {
+  *p += 1ull << 32;
+  if ((*p >> 32 & 0xffff) == (*p & 0xffff)) *p = (*p & 0xffff) | ((*p >> 63 ^ 1) << 63);
+}
+FN void arrivals_wait(u64* p, u32 parity) {
+  while (*(volatile u64*)p >> 63 == parity) emulator::idle();
+}
 FN void await_grid() {}
 FN void release_grid() {}

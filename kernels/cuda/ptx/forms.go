@@ -11,7 +11,8 @@ import (
 // of the name, r the same as a result that may bring a predicate (a|p), T the same or
 // wider, also as a list where the name has .v2 or .v4, w of twice the bits, s of the
 // type behind the result's or wider, i an integer of 32 bits, p a predicate, a an
-// address, l a label, 2 and 4 lists of so many registers of 32 bits. What follows ?
+// address, l a label, 2 and 4 lists of so many registers of 32 bits, m one of 64 bits
+// or a list of two halves. What follows ?
 // may be left out.
 type form struct {
 	pattern  string
@@ -70,6 +71,7 @@ var forms = compileForms([]form{
 	{pattern: `setp\.` + compare + `\.(and|or|xor)\.` + held, operands: "pttp", version: 10, target: 10},
 	{pattern: `selp\.` + held, operands: "tttp", version: 10, target: 10},
 	{pattern: `mov\.pred`, operands: "pp", version: 10, target: 10},
+	{pattern: `mov\.b64`, operands: "mm", version: 10, target: 10},
 	{pattern: `mov\.` + held, operands: "tt", version: 10, target: 10},
 	{pattern: `cvt(\.sat)?\.` + whole + `\.` + whole, operands: "Ts", version: 10, target: 10},
 	{pattern: `cvt\.(rn|rz)\.(f16|f32|f64)\.` + whole, operands: "Ts", version: 14, target: 13},
@@ -95,12 +97,15 @@ var forms = compileForms([]form{
 	{pattern: `vote\.sync\.(all|any)\.pred`, operands: "ppi", version: 60, target: 30},
 	{pattern: `vote\.sync\.ballot\.b32`, operands: "tpi", version: 60, target: 30},
 	{pattern: `redux\.sync\.(add|min|max)\.(u32|s32)`, operands: "tti", version: 70, target: 80},
-	{pattern: `mma\.sync\.aligned\.m16n8k32\.row\.col(\.satfinite)?\.s32\.s8\.s8\.s32`, operands: "4424", version: 70, target: 80},
+	{pattern: `mma\.sync\.aligned\.m16n8k32\.row\.col(\.satfinite)?\.s32\.[su]8\.s8\.s32`, operands: "4424", version: 70, target: 80},
 	{pattern: `mma\.sync\.aligned\.m16n8k16\.row\.col\.f32\.(bf16\.bf16|f16\.f16)\.f32`, operands: "4424", version: 70, target: 80},
 	{pattern: `mma\.sync\.aligned\.m16n8k8\.row\.col\.f32\.tf32\.tf32\.f32`, operands: "4424", version: 70, target: 80},
 	{pattern: `ldmatrix\.sync\.aligned\.m8n8\.x4(\.trans)?\.shared\.b16`, operands: "4a", version: 65, target: 75},
 	{pattern: `ldmatrix\.sync\.aligned\.m8n8\.x2(\.trans)?\.shared\.b16`, operands: "2a", version: 65, target: 75},
 
+	{pattern: `mbarrier\.init\.shared\.b64`, operands: "ai", version: 70, target: 80},
+	{pattern: `mbarrier\.test_wait\.parity\.shared\.b64`, operands: "pai", version: 71, target: 80},
+	{pattern: `cp\.async\.mbarrier\.arrive\.noinc\.shared\.b64`, operands: "a", version: 70, target: 80},
 	{pattern: `bar\.sync|barrier\.sync`, operands: "i?i", version: 60, target: 30},
 	{pattern: `bar\.warp\.sync`, operands: "i", version: 60, target: 30},
 	{pattern: `membar\.(cta|gl|sys)`, version: 14, target: 10},

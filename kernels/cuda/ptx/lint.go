@@ -330,6 +330,11 @@ func (l *linter) operand(o []string, kind byte, f *form, line int) string {
 			return l.list(o, f.vector, f.typ, true)
 		}
 		return l.scalar(o, f.typ, true)
+	case 'm':
+		if o[0] == "{" {
+			return l.list(o, 2, "b32", false)
+		}
+		return l.scalar(o, f.typ, false)
 	case '2', '4':
 		return l.list(o, int(kind-'0'), "b32", false)
 	}

@@ -1,10 +1,25 @@
-// One token of one sequence: a layer is five kernels, each of which begins with what the one before it left to do.
-// Weights and old keys do not depend on that, so they are loaded before await_grid: with programmatic dependent launch
-// this overlaps the kernel before. Every kernel releases the next one only after its own wait, so what a kernel reads
-// before its wait may have been written by any kernel but the one before it.
-#include "numerics.cuh"
+// One token of one sequence through every layer, in one kernel that fills the device.
+//
+// A step of one token reads every weight once and has little to compute: what counts is that memory never waits for
+// arithmetic. Weights depend on nothing, so each warp copies the tiles that it will multiply into a ring of its own in
+// shared memory, up to kDepth tiles ahead, through all layers without a break; only activations travel between blocks.
+//
+// They do so without barriers of the grid: every vector of every layer has a place of its own in memory, which
+// begin_step fills with a bit pattern that is no result (kEmpty). A block publishes what it computes, a word at a time,
+// and a block that needs a word reads it until it is there. Chunks of attention, whose number grows with the
+// context, share one place for all layers: there a word comes with a tag that names the step and the layer.
+// No block can be ahead of another by more than one vector, since each has a part in every vector, and needs all of the one
+// before.
+//
+// Each product of a matrix and a vector splits rows of tiles over the blocks, and tiles over the warps of a block; every block normalizes
+// and quantizes the whole vector for itself.
+//
+// The ladder, bitnet-b1.58-2B-4T with a bfloat16 head at position 128 on an H200, microseconds a token:
+//
+//	1  five kernels a layer, programmatic dependent launch   1,185
+#include "dense.cuh"
 
-enum : u32 { kWarps = 8, kThreads = 32 * kWarps, kSumBlocks = 32 };
+enum : u32 { kWarps = 16, kThreads = 32 * kWarps, kEmpty = 0xffffffff };
 
 // State of the sequence on the device; table holds the addresses of its pages.
 struct State {
@@ -12,224 +27,211 @@ struct State {
   u64 table[1];
 };
 
-// normalize_shared replaces v by its normalization.
-FN void normalize_shared(float* v, u32 n, const float* w, const float* b, u32 kind, float eps, u32* bad, u32 site) {
-  Deviation d = deviation(v, n, kind, eps);
-  bool ok = d.ok;
-  for (u32 i = thread(); i < n; i += kThreads) {
-    v[i] = normalized(d, v[i], w, b, i, kind);
-    ok = ok && finite(v[i]);
-  }
-  if (!ok) atomic_min(bad, site);
-  barrier();
+struct NormOf {
+  const float *w, *b;
+  u32 kind;
+  float eps;
+};
+// Matrix is one of whole tiles, and the norms of its input: pre is that of the residual stream itself, if it has one.
+struct Matrix {
+  const u32x4* tiles;
+  const float *scales, *bias;
+  NormOf pre, own;
+};
+// Layer holds q, k and v as one matrix, o, gate and up as one, and down. Behind the last layer comes one whose first matrix is
+// a ternary head.
+struct Layer {
+  Matrix matrices[4];
+  NormOf q, k;
+};
+
+// Phases of a layer in the order of Layer's matrices, and that of a ternary head.
+enum : u32 { kQKV, kO, kGateUp, kDown, kHead, kPhases };
+
+// Shape is what a block computes of a matrix: own rows of tiles of the result, from the first on. With a gate there are twice
+// as many lines of tiles, those of up behind those of gate.
+struct Shape {
+  u32 columns, results, first, own, lines;
+};
+
+// Exchange is what the warps of a block tell each other.
+struct Exchange {
+  Shape shapes[kPhases];
+  float part[2][kWarps];
+  u32 tops[2][kWarps];
+  i32 sums[kWarps];  // of codes
+  float maximum;
+  Deviation pre;  // of the residual stream
+  u64 arrived;  // pages in shared memory
+};
+
+// place is where element i of a vector lies, so that lane i%32 finds four of its elements side by side.
+FN u32 place(u32 i) { return (i & ~1023u) | (i & 0x380) | (i & 31) << 2 | (i >> 5 & 3); }
+
+FN void publish(float* p, float v) {
+  const u32 u = bits(v);
+  store_relaxed((u32*)p, u == kEmpty ? kMagnitude : u);
 }
+FN void publish_tagged(u64* p, float v, u32 tag) { store_relaxed(p, (u64)tag << 32 | bits(v)); }
 
-// quantize_shared turns n elements of v, a multiple of 128, into codes and returns their absolute maximum. A thread
-// quantizes the words that it wrote to v. gain holds the weights of the norm in shared memory.
-FN float quantize_shared(u32* codes, const float* v, u32 n, const float* gain, const float* b, u32 kind, float eps, u32* bad, u32 site) {
-  __shared__ float part[kSumBlocks];
-  __shared__ u32 tops[kWarps];
-  Deviation d = {0, 1, true};
-  u32 top = 0;
-  if (kind == kLayer) {
-    d = deviation(v, n, kind, eps);
-    for (u32 at = thread(); at < n / 4; at += kThreads)
-      for (u32 c = 0; c < 4; c++) top = greatest(top, bits(normalized(d, v[4 * at + c], gain, b, 4 * at + c, kind)) & kMagnitude);
-  } else {
-    // Rounding is monotone: the greatest |x*w| times r is the greatest |y|.
-    for (u32 at = thread(); at < n / 4; at += kThreads) {
-      f32x4 x = ((const f32x4*)v)[at], g = {1, 1, 1, 1};
-      if (kind == kRMS) g = ((const f32x4*)gain)[at];
-      top = greatest(top, bits(mul32(x.x, g.x)) & kMagnitude);
-      top = greatest(top, bits(mul32(x.y, g.y)) & kMagnitude);
-      top = greatest(top, bits(mul32(x.z, g.z)) & kMagnitude);
-      top = greatest(top, bits(mul32(x.w, g.w)) & kMagnitude);
-    }
-    if (kind == kRMS)
-      for (u32 block = warp(); block * kBlock < n; block += kWarps) {
-        float l = 0;
-        const float* own = v + block * kBlock + lane();
-        if ((block + 1) * kBlock <= n) {
-          UNROLL
-          for (u32 i = 0; i < kBlock; i += 32) l = fma32(own[i], own[i], l);
-        } else {
-          UNROLL_BY(4)
-          for (u32 i = 0; i < n % kBlock; i += 32) l = fma32(own[i], own[i], l);
-        }
-        l = fold(l);
-        if (lane() == 0) part[block] = l;
-      }
+FN bool there(const u32& v, u32) { return v != kEmpty; }
+FN bool there(const u32x4& v, u32) { return v.x != kEmpty && v.y != kEmpty && v.z != kEmpty && v.w != kEmpty; }
+FN bool there(const u64& v, u32 tag) { return (u32)(v >> 32) == tag; }
+
+// await_words reads `count` of N words, `step` from one to the next, until they are there. While the first is not, the others are
+// left alone: all blocks wait at the same time, and each read is traffic.
+template <int N, class W>
+FN void await_words(W (&w)[N], const W* from, u64 step, u32 count, u32 tag = 0) {
+  w[0] = load_relaxed(from);
+  while (!there(w[0], tag)) {
+    idle();
+    w[0] = load_relaxed(from);
   }
-  top = warp_greatest(top);
-  if (lane() == 0) tops[warp()] = top;
-  barrier();
-  for (u32 i = 0; i < kWarps; i++) top = greatest(top, tops[i]);
-  float a = from_bits(top);
-  if (kind == kRMS) {
-    float ss = part[0];
-    for (u32 i = 1; i * kBlock < n; i++) ss = add32(ss, part[i]);
-    d.r = div32(1.0f, sqrt32(add32(div32(ss, (float)n), eps)));
-    d.ok = finite(ss) && finite(d.r);
-    a = mul32(a, d.r);
-  }
-  if (thread() == 0 && (!d.ok || !finite(a))) atomic_min(bad, site);
-  a = at_least_least(a);
-  const float k = quantum(a);
-  UNROLL_BY(2)
-  for (u32 at = thread(); at < n / 4; at += kThreads) {
-    const f32x4 x = ((const f32x4*)v)[at];
-    f32x4 y;
-    if (kind == kRMS) {
-      const f32x4 g = ((const f32x4*)gain)[at];
-      y = {mul32(mul32(x.x, g.x), d.r), mul32(mul32(x.y, g.y), d.r), mul32(mul32(x.z, g.z), d.r), mul32(mul32(x.w, g.w), d.r)};
-    } else {
-      y = {normalized(d, x.x, gain, b, 4 * at, kind), normalized(d, x.y, gain, b, 4 * at + 1, kind), normalized(d, x.z, gain, b, 4 * at + 2, kind), normalized(d, x.w, gain, b, 4 * at + 3, kind)};
-    }
-    codes[at / 32 * 32 + code_word(at % 32)] = code(y.x, k) | code(y.y, k) << 8 | code(y.z, k) << 16 | code(y.w, k) << 24;
-  }
-  barrier();
-  return a;
-}
-
-// What becomes of a product.
-enum : u32 { kStore = 0, kResidual = 1, kSiLU = 2, kReLU2 = 3 };
-
-// multiply_vector multiplies a matrix of whole tiles by the vector x of n elements, a multiple of 128, which is first
-// normalized twice, by `pre` and by the norm of the matrix, and quantized. Every block does that for itself; block 0
-// keeps the result of pre in kept. A block computes `lines` rows of tiles at a time, 8/lines warps for each, which
-// split the columns; a warp has the first Held tiles of its part in registers before await_grid. With a gate, the matrix
-// holds the rows of gate and then those of up, and half of the lines are of each.
-//
-// Shared memory: 9n bytes.
-template <int Held>
-FN void multiply_vector(float* y, const float* residual, const float* x, float* kept, const float* pre_w, const float* pre_b, u32 pre_kind, float pre_eps, const float* w, const float* b, u32 kind, float eps, const u32x4* tiles, const float* scales,
-                        const float* bias, u32 n, u32 tile_rows, u32 lines, u32 mode, u32* bad, u32 site) {
-  __shared__ i32 sums[kWarps][16];
-  float* v = (float*)shared_bytes();
-  float* gain = v + n;
-  u32* codes = (u32*)(gain + n);
-  const u32 t = lane() % 4, columns = n / 128, split = kWarps / lines;
-  const u32 line = warp() / split, part = warp() % split;
-  const u32 begin = part * columns / split, end = (part + 1) * columns / split;
-  const bool gated = mode >= kSiLU;
-  const u32 own = gated ? lines / 2 : lines;  // rows of tiles of the result in a block
-  const u32 results = gated ? tile_rows / 2 : tile_rows;
-
-  auto row_of = [&](u32 group, u32 line) { return gated && line >= own ? results + group * own + line - own : group * own + line; };
-  u32x4 held[Held];
-  auto hold = [&](u32 group, u32 first) {
-    const u32x4* from = tiles + (u64)least(row_of(group, line), tile_rows - 1) * columns * 32 + lane();
+  UNROLL
+  for (int k = 1; k < N; k++)
+    if ((u32)k < count) w[k] = load_relaxed(from + k * step);
+  for (bool all = false; !all;) {
+    all = true;
     UNROLL
-    for (int i = 0; i < Held; i++) {
-      held[i] = load_weights_if(first + i < end, from + (u64)(first + i) * 32);
-    }
+    for (int k = 1; k < N; k++)
+      if ((u32)k < count && !there(w[k], tag)) {
+        all = false;
+        w[k] = load_relaxed(from + k * step);
+      }
+    if (!all) idle();
+  }
+}
+
+// quantize_vector waits for a vector of n elements, a multiple of 128, normalizes it by pre and by norm, and quantizes it
+// into codes, in the order of code_word. Each of the last warps of the block takes kBlock elements, 32 in a lane: the elements
+// of the lane's sum in section 3.
+FN void quantize_vector(u8* codes, Exchange* x, const float* from, u32 n, const Matrix* m, u32* bad, u32 site) {
+  const u32 blocks = (n + kBlock - 1) / kBlock, block = warp() - (kWarps - blocks);
+  const u32 begin = block * kBlock, own = least(32, (n - begin) / 32);
+  const NormOf pre = m->pre, norm = m->own;
+  u32 turn = 0;
+  float gain[32], v[32];
+  UNROLL
+  for (u32 s = 0; s < 32; s++) gain[s] = norm.kind != kNoNorm && s < own ? norm.w[begin + 32 * s + lane()] : 1.0f;
+  u32x4 quads[8] = {};
+  await_words(quads, (const u32x4*)(from + begin) + lane(), 32, own / 4);
+  UNROLL
+  for (u32 k = 0; k < 8; k++) v[4 * k] = from_bits(quads[k].x), v[4 * k + 1] = from_bits(quads[k].y), v[4 * k + 2] = from_bits(quads[k].z), v[4 * k + 3] = from_bits(quads[k].w);
+
+  // whole adds what each lane has of a vector sum of section 3, and finds the greatest top.
+  struct Whole {
+    float sum;
+    u32 top;
   };
-  // The first threads each finish a row: its scale and bias, and those of up.
-  const u32 mine = thread() / 16, r = thread() % 16;
-  float scale = 0, shift = 0, up_scale = 0, up_shift = 0, old = 0;
-  auto finish = [&](u32 group) {
-    if (mine >= own || group * own + mine >= results) return;
-    const u32 row = row_of(group, mine) * 16 + r, up = gated ? row_of(group, mine + own) * 16 + r : row;
-    scale = scales[row], up_scale = scales[up];
-    if (bias) shift = bias[row], up_shift = bias[up];
+  auto whole = [&](float l, u32 top) INLINE {
+    l = fold(l);
+    top = warp_greatest(top);
+    float* part = x->part[turn % 2];
+    u32* tops = x->tops[turn++ % 2];
+    if (lane() == 0) part[block] = l, tops[block] = top;
+    barrier_of(1, 32 * blocks);
+    float sum = part[0];
+    for (u32 i = 1; i < blocks; i++) sum = add32(sum, part[i]);
+    for (u32 i = 0; i < blocks; i++) top = greatest(top, tops[i]);
+    return Whole{sum, top};
   };
-  u32 group = block_x();
-  hold(group, begin);
-  finish(group);
-  if (kind != kNoNorm)
-    for (u32 at = thread(); at < n / 4; at += kThreads) copy_async((f32x4*)gain + at, (const f32x4*)w + at);
-  copy_commit();
-  await_grid();
-  release_grid();
-
-  if (mode == kResidual && mine < own && group * own + mine < results) old = residual[(group * own + mine) * 16 + r];
-  for (u32 first = thread(); first < n / 4; first += 8 * kThreads) {
-    f32x4 batch[8];  // all on their way before the first is used
-    UNROLL
-    for (u32 i = 0; i < 8; i++) {
-      const f32x4* from = (const f32x4*)x + least(first + i * kThreads, n / 4 - 1);
-      batch[i].x = from->x, batch[i].y = from->y, batch[i].z = from->z, batch[i].w = from->w;
-    }
-    UNROLL
-    for (u32 i = 0; i < 8; i++)
-      if (first + i * kThreads < n / 4) {
-        f32x4* to = (f32x4*)v + first + i * kThreads;
-        to->x = batch[i].x, to->y = batch[i].y, to->z = batch[i].z, to->w = batch[i].w;
-      }
-  }
-  copy_wait<0>();
-  barrier();
-  if (pre_kind != kNoNorm) {
-    normalize_shared(v, n, pre_w, pre_b, pre_kind, pre_eps, bad, site - 1);
-    if (block_x() == 0)
-      for (u32 i = thread(); i < n; i += kThreads) kept[i] = v[i];
-  }
-  const float a = quantize_shared(codes, v, n, gain, b, kind, eps, bad, site);
-
-  for (;;) {
-    i32 acc[4][4] = {};
-    for (u32 first = begin;;) {
-      UNROLL
-      for (int i = 0; i < Held; i++) {
-        const u32x4& h = held[i];
-        const u32x4* q = (const u32x4*)codes + least(first + i, columns - 1) * 8 + 2 * t;
-        const u32x4 low = q[0], high = q[1];
-        mma_s8(acc[0], plane<0>(h.x), plane<0>(h.y), plane<0>(h.z), plane<0>(h.w), low.x, low.y);
-        mma_s8(acc[1], plane<1>(h.x), plane<1>(h.y), plane<1>(h.z), plane<1>(h.w), low.z, low.w);
-        mma_s8(acc[2], plane<2>(h.x), plane<2>(h.y), plane<2>(h.z), plane<2>(h.w), high.x, high.y);
-        mma_s8(acc[3], plane<3>(h.x), plane<3>(h.y), plane<3>(h.z), plane<3>(h.w), high.z, high.w);
-      }
-      first += Held;
-      if (first >= end) break;
-      hold(group, first);
-    }
-    if (t == 0) {
-      sums[warp()][lane() / 4] = acc[0][0] + acc[1][0] + acc[2][0] + acc[3][0];
-      sums[warp()][lane() / 4 + 8] = acc[0][2] + acc[1][2] + acc[2][2] + acc[3][2];
-    }
-    barrier();
-    auto result = [&](u32 line, float scale, float shift) {
-      i32 sum = 0;
-      for (u32 part = 0; part < split; part++) sum += sums[line * split + part][r];
-      const float value = mul32(to_float(sum >> 6), div32(mul32(scale, a), 127.0f));
-      return bias ? add32(value, shift) : value;
-    };
-    if (mine < own && group * own + mine < results) {
-      float value = result(mine, scale, shift);
-      if (mode == kResidual) value = add32(old, value);
-      if (mode == kReLU2) {
-        value = value <= 0 ? 0.0f : value;
-        value = mul32(mul32(value, value), result(mine + own, up_scale, up_shift));
-      }
-      if (mode == kSiLU) value = mul32(div32(value, add32(1.0f, exp32(-value))), result(mine + own, up_scale, up_shift));
-      y[(group * own + mine) * 16 + r] = value;
-    }
-    group += blocks_x();
-    if (group * own >= results) break;
-    hold(group, begin);
-    finish(group);
-    if (mode == kResidual && mine < own && group * own + mine < results) old = residual[(group * own + mine) * 16 + r];
-    barrier();
-  }
-}
-
-#define MULTIPLY(name, held, blocks)                                                                                                                                                                                                          \
-  BOUNDED_KERNEL(kThreads, blocks, name, float* y, const float* residual, const float* x, float* kept, const float* pre_w, const float* pre_b, u32 pre_kind, float pre_eps, const float* w, const float* b, u32 kind, float eps, \
-                 const u32x4* tiles, const float* scales, const float* bias, u32 n, u32 tile_rows, u32 lines, u32 mode, u32* bad, u32 site) {                                                                                         \
-    multiply_vector<held>(y, residual, x, kept, pre_w, pre_b, pre_kind, pre_eps, w, b, kind, eps, tiles, scales, bias, n, tile_rows, lines, mode, bad, site);                                                                        \
-  }
-MULTIPLY(decode_multiply_4, 4, 3)
-MULTIPLY(decode_multiply_8, 8, 3)
-MULTIPLY(decode_multiply_12, 12, 2)
-
-// prepare_head loads one head of dim elements, a multiple of 32, into to, normalizes it and rotates it, in one warp.
-FN void prepare_head(float* to, const float* from, u32 dim, const float* w, const float* b, u32 kind, float eps, const float* angles, u32* bad, u32 site) {
-  UNROLL_BY(4)
-  for (u32 i = lane(); i < dim; i += 32) to[i] = from[i];
-  if (kind != kNoNorm) {
+  auto root = [&](float ss, float eps) INLINE { return div32(1.0f, sqrt32(add32(div32(ss, (float)n), eps))); };
+  // deviate is deviation of numerics.cuh for a norm that is not the fast one below.
+  auto deviate = [&](u32 kind, float eps) INLINE {
     Deviation d = {0, 1, true};
     float l = 0;
     if (kind == kLayer) {
+      UNROLL
+      for (u32 s = 0; s < 32; s++)
+        if (s < own) l = add32(l, v[s]);
+      d.mean = div32(whole(l, 0).sum, (float)n);
+      l = 0;
+    }
+    UNROLL
+    for (u32 s = 0; s < 32; s++)
+      if (s < own) {
+        const float e = kind == kLayer ? sub32(v[s], d.mean) : v[s];
+        l = fma32(e, e, l);
+      }
+    const float ss = whole(l, 0).sum;
+    d.r = root(ss, eps);
+    d.ok = finite(ss) && finite(d.r);
+    return d;
+  };
+  if (pre.kind != kNoNorm) {
+    Deviation d = deviate(pre.kind, pre.eps);
+    UNROLL
+    for (u32 s = 0; s < 32; s++)
+      if (s < own) {
+        v[s] = normalized(d, v[s], pre.w, pre.b, begin + 32 * s + lane(), pre.kind);
+        d.ok = d.ok && finite(v[s]);
+      }
+    if (!d.ok) atomic_min(bad, site - 1);
+    if (lane() == 0 && block == 0) x->pre = d;
+  }
+
+  bool ok = true;
+  if (norm.kind == kLayer) {
+    const Deviation d = deviate(kLayer, norm.eps);
+    ok = d.ok;
+    UNROLL
+    for (u32 s = 0; s < 32; s++)
+      if (s < own) {
+        v[s] = mul32(mul32(sub32(v[s], d.mean), d.r), gain[s]);
+        if (norm.b) v[s] = add32(v[s], norm.b[begin + 32 * s + lane()]);
+      }
+  }
+  // Rounding is monotone: the greatest |x*w| times r is the greatest |y| of an RMS norm.
+  float l = 0, r = 1;
+  u32 top = 0;
+  UNROLL
+  for (u32 s = 0; s < 32; s++) {
+    if (s < own) l = fma32(v[s], v[s], l);
+    if (norm.kind == kRMS) v[s] = mul32(v[s], gain[s]);
+    if (s < own) top = greatest(top, bits(v[s]) & kMagnitude);
+  }
+  const Whole all = whole(l, top);
+  if (norm.kind == kRMS) {
+    r = root(all.sum, norm.eps);
+    ok = finite(all.sum) && finite(r);
+  }
+  float a = mul32(from_bits(all.top), r);
+  if (!ok || !finite(a)) atomic_min(bad, site);
+  a = at_least_least(a);
+  const float k = quantum(a);
+  u8* to = codes + begin + (lane() >> 2 & 3) * 32 + (lane() >> 4) * 4 + (lane() & 3);
+  i32 sum = 0;
+  UNROLL
+  for (u32 s = 0; s < 32; s++)
+    if (s < own) {
+      const u32 c = code(mul32(v[s], r), k);
+      to[s / 4 * 128 + s % 4 * 8] = (u8)c;
+      sum += (i8)c;
+    }
+  sum = warp_sum(sum);
+  if (lane() == 0) x->sums[block] = sum;
+  if (lane() == 0 && block == 0) x->maximum = a;
+}
+
+// What becomes of gate and up.
+enum : u32 { kSiLU = 2, kReLU2 = 3 };
+
+// await_head waits for a head of dim elements, a multiple of 32 up to 256, in one warp.
+FN void await_head(float* to, const float* from, u32 dim) {
+  u32 words[8];
+  await_words(words, (const u32*)from + lane(), 32, dim / 32);
+  UNROLL
+  for (u32 k = 0; k < 8; k++)
+    if (32 * k < dim) to[32 * k + lane()] = from_bits(words[k]);
+}
+
+// prepare_head waits for a head, normalizes it and rotates it, in one warp.
+FN void prepare_head(float* to, const float* from, u32 dim, const NormOf& norm, const float* angles, u32* bad, u32 site) {
+  await_head(to, from, dim);
+  if (norm.kind != kNoNorm) {
+    Deviation d = {0, 1, true};
+    float l = 0;
+    if (norm.kind == kLayer) {
       for (u32 i = lane(); i < dim; i += 32) l = add32(l, to[i]);
       d.mean = div32(fold(l), (float)dim);
       l = 0;
@@ -241,10 +243,10 @@ FN void prepare_head(float* to, const float* from, u32 dim, const float* w, cons
       for (u32 i = lane(); i < dim; i += 32) l = fma32(to[i], to[i], l);
     }
     const float ss = fold(l);
-    d.r = div32(1.0f, sqrt32(add32(div32(ss, (float)dim), eps)));
+    d.r = div32(1.0f, sqrt32(add32(div32(ss, (float)dim), norm.eps)));
     bool ok = finite(ss) && finite(d.r);
     for (u32 i = lane(); i < dim; i += 32) {
-      to[i] = normalized(d, to[i], w, b, i, kind);
+      to[i] = normalized(d, to[i], norm.w, norm.b, i, norm.kind);
       ok = ok && finite(to[i]);
     }
     if (!ok) atomic_min(bad, site);
@@ -257,50 +259,38 @@ FN void prepare_head(float* to, const float* from, u32 dim, const float* w, cons
   }
 }
 
-// decode_attend: block (kv head, chunk) computes the query heads of one kv head over 64 positions; the block of the
-// newest chunk first stores the new key and value. The last block of a kv head to finish merges the chunks in order.
-// parts holds, for each kv head and chunk, shared*dim sums, shared maxima and shared totals. With `chunks` the number
-// of chunks that the grid has, blocks past the position do nothing.
-//
-// Shared memory: 128*dim + (shared+2)*dim + 64*shared floats.
-BOUNDED_KERNEL(kThreads, 2, decode_attend, float* out, const float* q, const float* k, const float* v, const State* state, const float* angles, u64 offset, u32 heads, u32 kv_heads, u32 dim, float z, const float* qn_w, const float* qn_b, u32 qn_kind,
-               float qn_eps, const float* kn_w, const float* kn_b, u32 kn_kind, float kn_eps, float* parts, u32* done, u32* bad, u32 site) {
-  __shared__ u32 ticket;
-  __shared__ float totals[32];
-  const u32 kv = block_x(), chunk = block_y(), shared = heads / kv_heads;
-  const u32 position = state->position, chunks = position / kPage + 1;
-  if (chunk >= chunks) return;
-  const u32 count = least(kPage, position + 1 - chunk * kPage), slot = position % kPage;
-  const bool newest = chunk + 1 == chunks;
-  float* keys = (float*)shared_bytes();    // [dim][64]
-  float* values = keys + kPage * dim;      // [64][dim]
-  float* heads_of = values + kPage * dim;  // shared queries and the new key
-  float* turn = heads_of + (shared + 1) * dim;  // cosines and sines of the position
-  float* weights = turn + dim;
-  float* page_keys = (float*)(state->table[chunk] + offset) + (u64)kv * dim * kPage;
-  float* page_values = page_keys + (u64)kv_heads * dim * kPage;
-  for (u32 at = thread(); at < dim * kPage / 4; at += kThreads) {
-    copy_async((f32x4*)keys + at, (const f32x4*)page_keys + at);
-    copy_async((f32x4*)values + at, (const f32x4*)page_values + at);
-  }
-  for (u32 at = thread(); at < dim / 4; at += kThreads) copy_async((f32x4*)turn + at, (const f32x4*)(angles + (u64)position * dim) + at);
-  copy_commit();
-  await_grid();
-  release_grid();
-  const float value = newest && thread() < dim ? v[kv * dim + thread()] : 0.0f;
-  copy_wait<0>();
-  barrier();
-  for (u32 h = warp(); h < shared + newest; h += kWarps) {
-    if (h < shared)
-      prepare_head(heads_of + h * dim, q + (kv * shared + h) * dim, dim, qn_w, qn_b, qn_kind, qn_eps, turn, bad, site);
+// Heads is the geometry of attention. A unit of it is a chunk of one kv head.
+struct Heads {
+  u32 heads, kv_heads, shared, dim;
+  u32 position, chunks, tag;
+  float z;
+  const float* qkv;
+  u64* parts;  // for each kv head and chunk: shared*dim sums, shared maxima, shared totals
+};
+
+// attend_unit computes the query heads of a kv head over the 64 positions of a chunk that lies in shared memory, keys as [dim][64] and
+// values as [64][dim]. The unit of the newest chunk first stores the new key and value.
+FN void attend_unit(const Heads& h, u32 kv, u32 chunk, float* keys, float* values, float* scratch, const float* turn, const Layer* layer, float* page_keys, float* page_values, u32* bad, u32 site) {
+  const u32 dim = h.dim, shared = h.shared;
+  const u32 count = least(kPage, h.position + 1 - chunk * kPage), slot = h.position % kPage;
+  const bool newest = chunk + 1 == h.chunks;
+  float* heads_of = scratch;                  // shared queries, the new key and the new value
+  float* weights = scratch + (shared + 2) * dim;  // [shared][64]
+  const float* k = h.qkv + h.heads * dim + kv * dim;
+  const float* v = k + h.kv_heads * dim;
+  for (u32 w = warp(); w < shared + 2 * newest; w += kWarps) {
+    float* to = heads_of + w * dim;
+    if (w < shared)
+      prepare_head(to, h.qkv + (kv * shared + w) * dim, dim, layer->q, turn, bad, site);
+    else if (w == shared)
+      prepare_head(to, k, dim, layer->k, turn, bad, site + 1);
     else
-      prepare_head(heads_of + h * dim, k + kv * dim, dim, kn_w, kn_b, kn_kind, kn_eps, turn, bad, site + 1);
+      await_head(to, v, dim);
   }
   barrier();
   if (newest) {
-    const u32 i = thread();
-    if (i < dim) {
-      const float key = heads_of[shared * dim + i];
+    for (u32 i = thread(); i < dim; i += kThreads) {
+      const float key = heads_of[shared * dim + i], value = heads_of[(shared + 1) * dim + i];
       keys[i * kPage + slot] = key;
       values[slot * dim + i] = value;
       page_keys[i * kPage + slot] = key;
@@ -308,99 +298,329 @@ BOUNDED_KERNEL(kThreads, 2, decode_attend, float* out, const float* q, const flo
     }
     barrier();
   }
-
-  for (u32 h = thread() / kPage; h < shared; h += kThreads / kPage) {
-    const u32 j = thread() % kPage;
+  for (u32 at = thread(); at < shared * kPage; at += kThreads) {
+    const u32 j = at % kPage;
+    const float* q = heads_of + at / kPage * dim;
     float s = 0;
     UNROLL_BY(8)
     for (u32 i = 0; i < dim; i += 4) {
-      const f32x4 x = *(const f32x4*)(heads_of + h * dim + i);
+      const f32x4 x = *(const f32x4*)(q + i);
       s = fma32(x.x, keys[i * kPage + j], s);
       s = fma32(x.y, keys[(i + 1) * kPage + j], s);
       s = fma32(x.z, keys[(i + 2) * kPage + j], s);
       s = fma32(x.w, keys[(i + 3) * kPage + j], s);
     }
-    weights[h * kPage + j] = mul32(s, z);
+    weights[at] = mul32(s, h.z);
   }
   barrier();
-  const u32 part = shared * dim + 2 * shared;  // floats
-  float* mine = parts + ((u64)kv * (chunks > 1 ? chunks : 1) + chunk) * part;
-  for (u32 h = warp(); h < shared; h += kWarps) {
-    float* p = weights + h * kPage + lane();
+  u64* part = h.parts + ((u64)kv * h.chunks + chunk) * shared * (dim + 2);
+  for (u32 w = warp(); w < shared; w += kWarps) {
+    float* p = weights + w * kPage + lane();
     const bool low = lane() < count, high = lane() + 32 < count;
     float m = low ? p[0] : from_bits(0xff800000);
     if (high && p[32] > m) m = p[32];
-    for (u32 w = 16; w > 0; w /= 2) {
-      const float other = shuffle_xor(m, w);
+    for (u32 d = 16; d > 0; d /= 2) {
+      const float other = shuffle_xor(m, d);
       m = other > m ? other : m;
     }
     p[0] = low ? exp32(sub32(p[0], m)) : 0.0f;
     p[32] = high ? exp32(sub32(p[32], m)) : 0.0f;
     const float l = fold(add32(p[0], p[32]));
     if (lane() == 0) {
-      totals[h % 32] = l;
-      mine[shared * dim + h] = m;
-      mine[shared * dim + shared + h] = l;
+      publish_tagged(part + shared * dim + w, m, h.tag);
+      publish_tagged(part + shared * dim + shared + w, l, h.tag);
     }
   }
   barrier();
   for (u32 at = thread(); at < shared * dim; at += kThreads) {
-    const u32 h = at / dim, i = at % dim;
+    const float* weight = weights + at / dim * kPage;
+    const float* value = values + at % dim;
     float o = 0;
     UNROLL_BY(8)
-    for (u32 j = 0; j < count; j++) o = fma32(weights[h * kPage + j], values[j * dim + i], o);
-    if (chunks == 1)
-      out[kv * shared * dim + at] = mul32(o, div32(1.0f, totals[h]));
-    else
-      mine[at] = o;
+    for (u32 j = 0; j < count; j++) o = fma32(weight[j], value[j * dim], o);
+    publish_tagged(part + at, o, h.tag);
   }
-  if (chunks == 1) return;
+}
 
-  fence();
-  barrier();
-  if (thread() == 0) ticket = atomic_add(done + kv, 1);
-  barrier();
-  if (ticket + 1 != chunks) return;
-  fence();
-  if (thread() == 0) done[kv] = 0;
-  const float* all = parts + (u64)kv * chunks * part;
-  float* before = (float*)shared_bytes();     // [shared][chunks]: the factor of the sums so far,
-  float* after = before + shared * chunks;    // and that of the chunk
-  for (u32 h = warp(); h < shared; h += kWarps) {
-    const float* tops = all + shared * dim + h;
-    float top = from_bits(0xff800000);
-    for (u32 first = 0; first < chunks; first += 32) {
-      const u32 c = first + lane();
-      const float own = c < chunks ? tops[(u64)c * part] : from_bits(0xff800000);
-      float m = own;  // the greatest of this chunk and those before it
-      for (u32 w = 1; w < 32; w *= 2) {
-        const float other = shuffle_up(m, w);
-        if (lane() >= w && other > m) m = other;
-      }
-      m = top > m ? top : m;
-      float previous = shuffle_up(m, 1);
-      if (lane() == 0) previous = top;
-      if (c < chunks) {
-        before[h * chunks + c] = exp32(sub32(previous, m));
-        after[h * chunks + c] = exp32(sub32(own, m));
-      }
-      top = shuffle_from(m, 31);
+// merge_slice merges the chunks of 32 elements of a query head, in order, and publishes the result. One warp.
+FN void merge_slice(const Heads& h, u32 first, float* att) {
+  const u32 dim = h.dim, shared = h.shared, head = first / dim, stride = shared * (dim + 2);
+  const u64* part = h.parts + (u64)(head / shared) * h.chunks * stride;
+  const u64* tops = part + shared * dim + head % shared;
+  const u64* sums = part + head % shared * dim + first % dim + lane();
+  float top = from_bits(0xff800000), l = 0, o = 0;
+  for (u32 begin = 0; begin < h.chunks; begin += 32) {
+    // Of the chunks of a round each lane has one: its maximum, the greatest so far, and the factors of section 12.
+    const u32 c = begin + lane();
+    const float none = from_bits(0xff800000);
+    u64 words[2];
+    await_words(words, tops + (u64)least(c, h.chunks - 1) * stride, shared, 2, h.tag);
+    const float own = c < h.chunks ? from_bits((u32)words[0]) : none, length = from_bits((u32)words[1]);
+    float m = own;
+    for (u32 w = 1; w < 32; w *= 2) {
+      const float other = shuffle_up(m, w);
+      if (lane() >= w && other > m) m = other;
     }
-    warp_barrier();
-    if (lane() == 0) {
-      float l = tops[shared];
-      for (u32 c = 1; c < chunks; c++) l = fma32(tops[(u64)c * part + shared], after[h * chunks + c], mul32(l, before[h * chunks + c]));
-      totals[h % 32] = l;
+    m = top > m ? top : m;
+    float previous = shuffle_up(m, 1);
+    if (lane() == 0) previous = top;
+    const float before = exp32(sub32(previous, m)), after = exp32(sub32(own, m));
+    top = shuffle_from(m, 31);
+    const u32 end = least(begin + 32, h.chunks);
+    for (u32 first = begin; first < end; first += 8) {
+      u64 sum[8];
+      await_words(sum, sums + (u64)first * stride, stride, end - first, h.tag);
+      UNROLL
+      for (u32 i = 0; i < 8; i++)
+        if (first + i < end) {
+          const u32 from = (first + i) % 32;
+          const float a = shuffle_from(before, from), b = shuffle_from(after, from), lc = shuffle_from(length, from);
+          if (first + i == 0) {
+            l = lc, o = from_bits((u32)sum[i]);
+          } else {
+            l = fma32(lc, b, mul32(l, a));
+            o = fma32(from_bits((u32)sum[i]), b, mul32(o, a));
+          }
+        }
     }
   }
-  barrier();
-  for (u32 at = thread(); at < shared * dim; at += kThreads) {
-    const u32 h = at / dim;
-    float o = all[at];
-    UNROLL_BY(8)
-    for (u32 c = 1; c < chunks; c++) o = fma32(all[(u64)c * part + at], after[h * chunks + c], mul32(o, before[h * chunks + c]));
-    out[kv * shared * dim + at] = mul32(o, div32(1.0f, totals[h]));
+  publish(att + place(first + lane()), mul32(o, div32(1.0f, l)));
+}
+
+// step_bytes are the parts of a block's shared memory, in this order: the ring, keys and values of a chunk, heads and weights of attention, angles of the
+// position, codes, sums of lines, Exchange.
+template <int Depth>
+FN void step(const State* state, const u32* steps, const Layer* layers, u32 count, float* vectors, u64* parts, float* x, float* logits, const float* angles, u64 page, u32 hidden, u32 ffn, u32 heads, u32 kv_heads, u32 dim, u32 vocab, float z, u32 mode,
+             u32 widest, u32 most_lines, u32* bad) {
+  const u32 g = lane() / 4, t = lane() % 4, shared = heads / kv_heads;
+  u8* ring = shared_bytes() + (warp() * Depth * 32 + lane()) * 16;
+  float* keys = (float*)(shared_bytes() + kWarps * Depth * 512);
+  float* values = keys + kPage * dim;
+  float* scratch = values + kPage * dim;
+  float* turn = scratch + (shared + 2) * dim + shared * kPage;
+  u8* codes = (u8*)(turn + dim);
+  i32* sums = (i32*)(codes + widest);
+  Exchange* exchange = (Exchange*)(sums + most_lines * 16);
+
+  const u32 phases = 4 * count + (logits ? 1 : 0);
+  const u32 q_dim = heads * dim, kv_dim = kv_heads * dim;
+  if (thread() < kPhases) {
+    const u32 inputs[] = {hidden, q_dim, hidden, ffn, hidden}, outputs[] = {q_dim + 2 * kv_dim, hidden, ffn, hidden, vocab};
+    Shape s;
+    s.columns = inputs[0] / 128, s.results = outputs[0] / 16;
+    UNROLL
+    for (u32 p = 1; p < kPhases; p++)
+      if (thread() == p) s.columns = inputs[p] / 128, s.results = outputs[p] / 16;
+    s.first = block_x() * s.results / blocks_x();
+    s.own = (block_x() + 1) * s.results / blocks_x() - s.first;
+    s.lines = thread() == kGateUp ? 2 * s.own : s.own;
+    exchange->shapes[thread()] = s;
   }
+  for (u32 i = thread(); i < most_lines * 16; i += kThreads) sums[i] = 0;
+  if (thread() == 0) arrivals_init(&exchange->arrived, kThreads);
+  barrier();
+
+  auto shape_of = [&](u32 phase) INLINE { return exchange->shapes + (phase == 4 * count ? (u32)kHead : phase % 4); };
+  auto tiles_of = [&](u32 phase) INLINE { return phase < phases ? (const u8*)layers[phase / 4].matrices[phase % 4].tiles : nullptr; };
+  // The ring: tiles from `at` to `end` of a phase are still to be copied, those from split on further away by jump.
+  u32 copying = 0, at = 0, end = 0, split = 0, jump = 0, slot = 0;
+  const u8 *tiles = nullptr, *next_tiles = tiles_of(0);
+  auto begin_copies = [&]() INLINE {
+    const Shape* s = shape_of(copying);
+    const u32 all = s->lines * s->columns;
+    at = warp() * all / kWarps, end = (warp() + 1) * all / kWarps;
+    split = s->own * s->columns, jump = (s->results - s->own) * s->columns;
+    tiles = next_tiles + (u64)s->first * s->columns * 512 + lane() * 16;
+    next_tiles = tiles_of(copying + 1);
+  };
+  // copy_next fills a slot of the ring. There is a group of copies for each slot, if perhaps an empty one, so that a number says which
+  // have arrived.
+  auto copy_next = [&](u32 slot) INLINE {
+    while (at == end && copying + 1 < phases) {
+      copying++;
+      begin_copies();
+    }
+    if (at < end) {
+      copy_async(ring + slot * 512, tiles + (u64)(at >= split ? at + jump : at) * 512);
+      at++;
+    }
+    copy_commit();
+  };
+  begin_copies();
+  for (u32 i = 0; i < Depth; i++) copy_next(i);
+
+  Heads h = {heads, kv_heads, shared, dim, state->position, state->position / kPage + 1, *steps * count, z, nullptr, parts};
+  const u32 units = kv_heads * h.chunks;
+  u32 parity = 0;
+  auto page_of = [&](u32 layer, u32 unit) INLINE { return (float*)(state->table[unit / kv_heads] + layer * page) + (u64)(unit % kv_heads) * dim * kPage; };
+  auto copy_page = [&](u32 layer, u32 unit) INLINE {
+    const float* from = page_of(layer, unit);
+    for (u32 i = thread(); i < dim * kPage / 4; i += kThreads) {
+      copy_async((f32x4*)keys + i, (const f32x4*)from + i);
+      copy_async((f32x4*)values + i, (const f32x4*)(from + (u64)kv_dim * kPage) + i);
+    }
+    arrivals_announce(&exchange->arrived);
+  };
+  if (block_x() < units) {
+    for (u32 i = thread(); i < dim; i += kThreads) turn[i] = angles[(u64)h.position * dim + i];
+    copy_page(0, block_x());
+  }
+
+  const u32 stride = 2 * hidden + 2 * q_dim + 2 * kv_dim + ffn;  // of a layer's vectors
+  for (u32 phase = 0; phase < phases; phase++) {
+    // Vectors of the layer, in the order of their use.
+    const u32 layer = phase / 4, kind = phase == 4 * count ? (u32)kHead : phase % 4;
+    float* in = vectors + (u64)layer * stride;
+    float* qkv = in + hidden;
+    float* att = qkv + q_dim + 2 * kv_dim;
+    float* middle = att + q_dim;
+    float* gated = middle + hidden;
+    float* out = gated + ffn;  // the next layer's in
+    const float* from = kind == kO ? att : kind == kGateUp ? middle : kind == kDown ? gated : in;
+    const u32 site = layer * 8 + (kind == kO ? 3 : kind == kGateUp ? 5 : kind == kDown ? 6 : 0);
+
+    if (kind == kO) {
+      h.qkv = qkv;
+      h.tag++;
+      for (u32 unit = block_x(); unit < units; unit += blocks_x()) {
+        if (unit != block_x()) copy_page(layer, unit);
+        arrivals_wait(&exchange->arrived, parity);
+        parity ^= 1;
+        float* page_keys = page_of(layer, unit);
+        attend_unit(h, unit % kv_heads, unit / kv_heads, keys, values, scratch, turn, layers + layer, page_keys, page_keys + (u64)kv_dim * kPage, bad, site - 2);
+        barrier();
+      }
+      if (block_x() < units && layer + 1 < count) copy_page(layer + 1, block_x());
+      for (u32 slice = block_x() + warp() * blocks_x(); slice < q_dim / 32; slice += kWarps * blocks_x()) merge_slice(h, slice * 32, att);
+    }
+
+    // The input: what does not depend on it first.
+    const Shape s = exchange->shapes[kind];
+    const Matrix* m = &layers[layer].matrices[phase % 4];
+    const u32 n = s.columns * 128, blocks = (n + kBlock - 1) / kBlock, threads = s.own * 16;
+    const bool pairs = s.lines > s.own, biased = m->bias != nullptr;
+    const bool adds = kind == kO || kind == kDown;
+    float scale = 0, shift = 0, up_scale = 0, up_shift = 0, old = 0;
+    auto factors = [&](u32 i) INLINE {
+      const u32 row = s.first * 16 + i, up = row + s.results * 16;
+      scale = m->scales[row], shift = biased ? m->bias[row] : 0.0f;
+      if (pairs) up_scale = m->scales[up], up_shift = biased ? m->bias[up] : 0.0f;
+      if (adds) {
+        // The residual stream, which the phase before took as its input.
+        u32 word[1];
+        await_words(word, (const u32*)(kind == kO ? in : middle) + place(row), 0, 1);
+        const NormOf& pre = m[-1].pre;
+        old = normalized(exchange->pre, from_bits(word[0]), pre.w, pre.b, row, pre.kind);
+      }
+    };
+    if (thread() < threads) factors(thread());
+    if (warp() >= kWarps - blocks) quantize_vector(codes, exchange, from, n, m, bad, site);
+    barrier();
+
+    // The product.
+    const u32 all = s.lines * s.columns;
+    u32 i = warp() * all / kWarps;
+    const u32 stop = (warp() + 1) * all / kWarps;
+    u32 line = i / s.columns, column = i - line * s.columns;
+    i32 acc[4][4] = {};
+    u32x4 tile = {0, 0, 0, 0};
+    if (i < stop) {
+      copy_wait<Depth - 1>();
+      tile = *(const u32x4*)(ring + slot * 512);
+    }
+    while (i < stop) {
+      const u32 now = slot;
+      const u32x4 w = tile;
+      i++;
+      slot = slot + 1 == Depth ? 0 : slot + 1;
+      if (i < stop) {
+        copy_wait<Depth - 2>();
+        tile = *(const u32x4*)(ring + slot * 512);
+      }
+      const u32x4* q = (const u32x4*)codes + column * 8 + 2 * t;
+      const u32x4 low = q[0], high = q[1];
+      mma_u8(acc[0], w.x & 0x03030303, w.y & 0x03030303, w.z & 0x03030303, w.w & 0x03030303, low.x, low.y);
+      mma_u8(acc[1], w.x & 0x0c0c0c0c, w.y & 0x0c0c0c0c, w.z & 0x0c0c0c0c, w.w & 0x0c0c0c0c, low.z, low.w);
+      mma_u8(acc[2], w.x & 0x30303030, w.y & 0x30303030, w.z & 0x30303030, w.w & 0x30303030, high.x, high.y);
+      mma_u8(acc[3], w.x & 0xc0c0c0c0, w.y & 0xc0c0c0c0, w.z & 0xc0c0c0c0, w.w & 0xc0c0c0c0, high.z, high.w);
+      copy_next(now);
+      if (++column == s.columns || i == stop) {
+        // The masked codes of plane p are 4^p times too great, and so is their sum.
+        if (t == 0) {
+          shared_add(sums + line * 16 + g, acc[0][0] + (acc[1][0] >> 2) + (acc[2][0] >> 4) + (acc[3][0] >> 6));
+          shared_add(sums + line * 16 + g + 8, acc[0][2] + (acc[1][2] >> 2) + (acc[2][2] >> 4) + (acc[3][2] >> 6));
+        }
+        UNROLL
+        for (int p = 0; p < 4; p++)
+          UNROLL
+        for (int e = 0; e < 4; e++) acc[p][e] = 0;
+        column = 0, line++;
+      }
+    }
+    const float a = exchange->maximum;
+    i32 excess = 0;  // the codes of trits are 2 more than the trits
+    for (u32 b = 0; b < blocks; b++) excess += 2 * exchange->sums[b];
+    barrier();
+
+    // The results.
+    for (u32 r = thread(); r < threads; r += kThreads) {
+      if (r >= kThreads) factors(r);
+      auto result = [&](u32 i, float scale, float shift) INLINE {
+        const float v = mul32(to_float(sums[i] - excess), div32(mul32(scale, a), 127.0f));
+        sums[i] = 0;
+        return biased ? add32(v, shift) : v;
+      };
+      const u32 row = s.first * 16 + r;
+      float v = result(r, scale, shift);
+      if (kind == kQKV) publish(qkv + row, v);
+      if (adds) {
+        v = add32(old, v);
+        publish((kind == kO ? middle : out) + place(row), v);
+        if (phase + 1 == 4 * count) x[row] = v;
+      }
+      if (kind == kGateUp) {
+        if (mode == kReLU2) {
+          v = v <= 0 ? 0.0f : v;
+          v = mul32(v, v);
+        } else {
+          v = div32(v, add32(1.0f, exp32(-v)));
+        }
+        publish(gated + place(row), mul32(v, result(threads + r, up_scale, up_shift)));
+      }
+      if (kind == kHead) logits[row] = v;
+    }
+  }
+}
+
+#define STEP(name, depth)                                                                                                                                                                                                       \
+  BOUNDED_KERNEL(kThreads, 1, name, const State* state, const u32* steps, const Layer* layers, u32 count, float* vectors, u64* parts, float* x, float* logits, const float* angles, u64 page, u32 hidden, u32 ffn, u32 heads, \
+                 u32 kv_heads, u32 dim, u32 vocab, float z, u32 mode, u32 widest, u32 most_lines, u32* bad) {                                                                                                                 \
+    step<depth>(state, steps, layers, count, vectors, parts, x, logits, angles, page, hidden, ffn, heads, kv_heads, dim, vocab, z, mode, widest, most_lines, bad);                                                            \
+  }
+STEP(decode_step_16, 16)
+STEP(decode_step_8, 8)
+STEP(decode_step_2, 2)
+
+// begin_step prepares a step: it counts steps, empties the n words of vectors, and makes the first hidden of them the state's row of the embedding.
+KERNEL(begin_step, const State* state, u32* steps, float* vectors, u64 n, u32 hidden, const u8* w, const float* scales, u32 rows, u32 type) {
+  const u32 row = least(state->token, rows - 1);
+  const u32 size = type == kF32 ? 4 : type == kI8 ? 1 : 2, count = 16 / size, chunks = (hidden + 32 * count - 1) / (32 * count);
+  const u64 self = (u64)block_x() * threads() + thread();
+  if (self == 0) ++*steps;
+  for (u64 i = self; i < hidden; i += (u64)blocks_x() * threads()) {
+    const u8* e = w + ((u64)row * chunks + i / (32 * count)) * 512 + i % 32 * 16 + i % (32 * count) / 32 * size;
+    float v;
+    if (type == kF32)
+      v = *(const float*)e;
+    else if (type == kF16)
+      v = widen16(*(const u16*)e);
+    else if (type == kBF16)
+      v = from_bits((u32) * (const u16*)e << 16);
+    else
+      v = to_float(*(const i8*)e);
+    publish(vectors + place(i), scales ? mul32(v, scales[row]) : v);
+  }
+  for (u64 i = hidden / 4 + self; i < n / 4; i += (u64)blocks_x() * threads()) ((u32x4*)vectors)[i] = {kEmpty, kEmpty, kEmpty, kEmpty};
 }
 
 // advance makes the token whose image is best (sample.cu) the next one, one position on, and tells the host: entry

@@ -20,6 +20,9 @@ struct alignas(16) f32x4 {
   float x, y, z, w;
 };
 
+// INLINE is for lambdas: what they capture stays in registers.
+#define INLINE __attribute__((always_inline))
+
 #ifdef TRITTER_EMULATOR
 #include "../emulator/words.h"
 #else
@@ -72,6 +75,8 @@ FN float from_bits(u32 u) { return __builtin_bit_cast(float, u); }
 FN float to_float(i32 n) { return __nvvm_i2f_rn(n); }
 #endif
 
+// barrier_of is a barrier of its own for that many threads of the block, whole warps.
+FN void barrier_of(u32 name, u32 threads) { asm volatile("bar.sync %0, %1;" ::"r"(name), "r"(threads) : "memory"); }
 FN void barrier() { asm volatile("bar.sync 0;" ::: "memory"); }
 FN void warp_barrier() { asm volatile("bar.warp.sync 0xffffffff;" ::: "memory"); }
 FN u32 shuffle_xor(u32 v, u32 mask) {
@@ -103,21 +108,29 @@ FN void mma_s8(i32 c[4], u32 a0, u32 a1, u32 a2, u32 a3, u32 b0, u32 b1) {
                : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
 }
 
+// mma_u8 is mma_s8 with unsigned bytes in a.
+FN void mma_u8(i32 c[4], u32 a0, u32 a1, u32 a2, u32 a3, u32 b0, u32 b1) {
+  asm volatile("mma.sync.aligned.m16n8k32.row.col.s32.u8.s8.s32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+               : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
+               : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
+}
+
+// warp_greatest is the greatest v of the lanes, and warp_sum the sum.
+FN u32 warp_greatest(u32 v) {
+  u32 r;
+  asm volatile("redux.sync.max.u32 %0, %1, 0xffffffff;" : "=r"(r) : "r"(v));
+  return r;
+}
+FN i32 warp_sum(i32 v) {
+  i32 r;
+  asm volatile("redux.sync.add.s32 %0, %1, 0xffffffff;" : "=r"(r) : "r"(v));
+  return r;
+}
+
 // load_weights reads 16 bytes that no other thread reads and nothing writes.
 FN u32x4 load_weights(const void* p) {
   u32x4 v;
   asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "l"(p));
-  return v;
-}
-
-// load_weights_if is load_weights without a branch, and trits of zero where it shall not load.
-FN u32x4 load_weights_if(bool wanted, const void* p) {
-  u32x4 v;
-  asm volatile(
-      "{\n\t.reg .pred p;\n\tsetp.ne.u32 p, %5, 0;\n\tmov.u32 %0, 0xaaaaaaaa;\n\tmov.u32 %1, 0xaaaaaaaa;\n\tmov.u32 %2, 0xaaaaaaaa;\n\tmov.u32 %3, 0xaaaaaaaa;\n\t"
-      "@p ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];\n\t}"
-      : "=&r"(v.x), "=&r"(v.y), "=&r"(v.z), "=&r"(v.w)
-      : "l"(p), "r"((u32)wanted));
   return v;
 }
 
@@ -149,6 +162,7 @@ FN void atomic_min(u32* p, u32 v) { asm volatile("red.global.min.u32 [%0], %1;" 
 FN void atomic_max(u64* p, u64 v) { asm volatile("red.global.max.u64 [%0], %1;" ::"l"(p), "l"(v) : "memory"); }
 // shared_add adds to a word of shared memory.
 FN void shared_add(u64* p, u64 v) { asm volatile("red.shared.add.u64 [%0], %1;" ::"r"(shared_address(p)), "l"(v) : "memory"); }
+FN void shared_add(i32* p, i32 v) { asm volatile("red.shared.add.s32 [%0], %1;" ::"r"(shared_address(p)), "r"(v) : "memory"); }
 FN u64 high_product(u64 a, u64 b) {
   u64 r;
   asm("mul.hi.u64 %0, %1, %2;" : "=l"(r) : "l"(a), "l"(b));
@@ -161,6 +175,37 @@ FN u64 ceiling(double v) {
 }
 // fence makes the writes of this thread visible to the device before those that follow.
 FN void fence() { asm volatile("membar.gl;" ::: "memory"); }
+
+// Words that blocks of one launch tell each other: a read is made where all blocks see it, and a word is whole. Between two
+// reads that found nothing, a thread is idle.
+FN u32 load_relaxed(const u32* p) {
+  u32 v;
+  asm volatile("ld.relaxed.gpu.global.u32 %0, [%1];" : "=r"(v) : "l"(p) : "memory");
+  return v;
+}
+FN u64 load_relaxed(const u64* p) {
+  u64 v;
+  asm volatile("ld.relaxed.gpu.global.u64 %0, [%1];" : "=l"(v) : "l"(p) : "memory");
+  return v;
+}
+FN u32x4 load_relaxed(const u32x4* p) {
+  u32x4 v;
+  asm volatile("ld.relaxed.gpu.global.v4.u32 {%0, %1, %2, %3}, [%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "l"(p) : "memory");
+  return v;
+}
+FN void store_relaxed(u32* p, u32 v) { asm volatile("st.relaxed.gpu.global.u32 [%0], %1;" ::"l"(p), "r"(v) : "memory"); }
+FN void store_relaxed(u64* p, u64 v) { asm volatile("st.relaxed.gpu.global.u64 [%0], %1;" ::"l"(p), "l"(v) : "memory"); }
+FN void idle() {}
+
+// Arrivals is a word in shared memory that tells when copies are there: each of so many threads announces those that it has
+// started so far, and arrivals_wait returns when all of them have arrived. parity is that of the number of times before.
+FN void arrivals_init(u64* p, u32 threads) { asm volatile("mbarrier.init.shared.b64 [%0], %1;" ::"r"(shared_address(p)), "r"(threads) : "memory"); }
+FN void arrivals_announce(u64* p) { asm volatile("cp.async.mbarrier.arrive.noinc.shared.b64 [%0];" ::"r"(shared_address(p)) : "memory"); }
+FN void arrivals_wait(u64* p, u32 parity) {
+  u32 done = 0;
+  while (!done)
+    asm volatile("{\n\t.reg .pred p;\n\tmbarrier.test_wait.parity.shared.b64 p, [%1], %2;\n\tselp.u32 %0, 1, 0, p;\n\t}" : "=r"(done) : "r"(shared_address(p)), "r"(parity) : "memory");
+}
 
 // Programmatic dependent launch: await_grid returns when the kernels before this one have finished and their writes
 // are visible, and release_grid lets the next kernel start. Without it, and before sm_90, both do nothing, because
@@ -180,7 +225,3 @@ FN u32 warps() { return threads() >> 5; }
 
 FN u32 least(u32 a, u32 b) { return a < b ? a : b; }
 FN u32 greatest(u32 a, u32 b) { return a > b ? a : b; }
-FN u32 warp_greatest(u32 v) {
-  for (u32 w = 16; w > 0; w /= 2) v = greatest(v, shuffle_xor(v, w));
-  return v;
-}
