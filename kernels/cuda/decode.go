@@ -15,6 +15,7 @@ type single struct {
 	state   driver.Ptr // struct State of src/decode.cu
 	steps   driver.Ptr // a count
 	layers  driver.Ptr // struct Layer for each layer, and for a ternary head
+	gains   driver.Ptr // weights of norms, in the order in which the kernel reads vectors
 	vectors driver.Ptr // what blocks tell each other, by layer
 	parts   driver.Ptr // chunks of attention
 	x       driver.Ptr // residual stream behind the last layer
@@ -45,8 +46,8 @@ func (w *ternary) plain() bool {
 // Kernel step of src/decode.cu.
 const (
 	stepWarps   = 16
-	layerWords  = 4*9 + 6 // struct Layer, in words of 8 bytes
-	exchangeLen = 512     // struct Exchange, rounded up
+	layerWords  = 4*10 + 6 // struct Layer, in words of 8 bytes
+	exchangeLen = 512      // struct Exchange, rounded up
 )
 
 // stepKernels are the variants of the kernel by the tiles that a warp is ahead of itself.
@@ -70,7 +71,7 @@ func (e *Engine) shapeStep() (stepShape, bool) {
 	s.grid = min(e.d.dev.Info.SMs, c.Hidden/tileRows, c.FFN/tileRows, (qDim+2*c.KVHeads*c.HeadDim)/tileRows)
 	share := func(rows int) int { return (rows/tileRows + s.grid - 1) / s.grid }
 	s.lines = max(share(qDim+2*c.KVHeads*c.HeadDim), share(c.Hidden), 2*share(c.FFN), share(e.p.headTernary.rows))
-	rest := 4*((2*kernels.PageLen+shared+3)*c.HeadDim+kernels.PageLen*shared) + s.widest + 4*tileRows*s.lines + exchangeLen
+	rest := 4*((2*kernels.PageLen+shared+3)*c.HeadDim+kernels.PageLen*shared) + 5*s.widest + 4*tileRows*s.lines + exchangeLen
 	for _, k := range stepKernels {
 		if s.kernel, s.shared = k.kernel, stepWarps*k.depth*tileBytes+rest; s.shared <= e.d.dev.Info.SharedPerBlockOptin {
 			return s, true
@@ -121,6 +122,7 @@ func (s *single) alloc(a allocator, c *Config, layers int) error {
 	piece(&s.state, 2+2*pages)
 	piece(&s.steps, 1)
 	piece(&s.layers, 2*layerWords*(layers+1))
+	piece(&s.gains, c.vectorLen(layers))
 	piece(&s.vectors, c.vectorLen(layers))
 	piece(&s.parts, 2*pages*c.Heads*(c.HeadDim+2))
 	piece(&s.x, c.Hidden)
@@ -151,13 +153,14 @@ func (s *single) open(e *Engine) (err error) {
 	d.fail(d.ctx.Memset32(s.parts, 0, int64(2*(c.Context+kernels.PageLen-1)/kernels.PageLen*c.Heads*(c.HeadDim+2)), d.stream))
 	d.fail(d.ctx.Memset32(s.best, 0, 2, d.stream))
 	d.fail(d.fn[s.shape.kernel].SetMaxDynamicShared(s.shape.shared))
-	words(&d.up, s.layers, e.layerTable())
 	return d.took()
 }
 
-// layerTable is what the device knows of the layers: struct Layer of src/decode.cu for each, and one for a ternary head.
+// layerTable is what the device knows of the layers: struct Layer of src/decode.cu for each, and one for a ternary head. It puts the weights
+// of norms where the table says.
 func (e *Engine) layerTable() []uint64 {
 	var t []uint64
+	d, gain := e.d, e.s.gains
 	addNorm := func(n norm) {
 		t = append(t, uint64(n.weight), uint64(n.bias), uint64(n.kind)|uint64(math.Float32bits(n.eps))<<32)
 	}
@@ -165,6 +168,12 @@ func (e *Engine) layerTable() []uint64 {
 		t = append(t, uint64(w.tiles), uint64(w.scales), uint64(w.bias))
 		addNorm(pre)
 		addNorm(own)
+		t = append(t, uint64(gain))
+		if own.kind != 0 {
+			d.args.Reset().Ptr(gain).Ptr(own.weight).U32(uint32(w.cols))
+			d.launch(placeVector, spread(w.cols), 1, 256, 0)
+			gain += driver.Ptr(4 * w.cols)
+		}
 	}
 	var pre norm // still to be applied to the residual stream
 	for i := range e.p.layers {

@@ -170,6 +170,9 @@ func (d *Device) Load(w *Weights) (*Engine, Plan, error) {
 		}
 		copyAll := func() error {
 			d.upload(&e.p, w)
+			if e.fast {
+				words(&d.up, e.s.layers, e.layerTable())
+			}
 			return d.took()
 		}
 		if w.Guard != nil {

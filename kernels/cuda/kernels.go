@@ -41,6 +41,7 @@ const (
 	attendTiles64
 	attendTiles128
 	beginStep
+	placeVector
 	decodeStep16
 	decodeStep8
 	decodeStep2
@@ -80,6 +81,7 @@ var table = [numKernels]struct{ name, file, params string }{
 	attendTiles64:        {"attend_tiles_64", "base", "ppppUuuf"},
 	attendTiles128:       {"attend_tiles_128", "base", "ppppUuuf"},
 	beginStep:            {"begin_step", "decode", "pppUuppuu"},
+	placeVector:          {"place_vector", "decode", "ppu"},
 	decodeStep16:         {"decode_step_16", "decode", "pppupppppUuuuuuufuuup"},
 	decodeStep8:          {"decode_step_8", "decode", "pppupppppUuuuuuufuuup"},
 	decodeStep2:          {"decode_step_2", "decode", "pppupppppUuuuuuufuuup"},

@@ -32,11 +32,13 @@ struct NormOf {
   u32 kind;
   float eps;
 };
-// Matrix is one of whole tiles, and the norms of its input: pre is that of the residual stream itself, if it has one.
+// Matrix is one of whole tiles, and the norms of its input: pre is that of the residual stream itself, if it has one. gain has the weights of
+// own in the order of place.
 struct Matrix {
   const u32x4* tiles;
   const float *scales, *bias;
   NormOf pre, own;
+  const float* gain;
 };
 // Layer holds q, k and v as one matrix, o, gate and up as one, and down. Behind the last layer comes one whose first matrix is
 // a ternary head.
@@ -57,12 +59,11 @@ struct Shape {
 // Exchange is what the warps of a block tell each other.
 struct Exchange {
   Shape shapes[kPhases];
-  float part[2][kWarps];
-  u32 tops[2][kWarps];
+  float part[kWarps];  // sums of blocks of elements
+  u32 tops[kWarps];
   i32 sums[kWarps];  // of codes
-  float maximum;
-  Deviation pre;  // of the residual stream
-  u64 arrived;  // pages in shared memory
+  Deviation pre;     // of the residual stream
+  u64 arrived;       // pages in shared memory
 };
 
 // place is where element i of a vector lies, so that lane i%32 finds four of its elements side by side.
@@ -102,115 +103,130 @@ FN void await_words(W (&w)[N], const W* from, u64 step, u32 count, u32 tag = 0) 
   }
 }
 
-// quantize_vector waits for a vector of n elements, a multiple of 128, normalizes it by pre and by norm, and quantizes it
-// into codes, in the order of code_word. Each of the last warps of the block takes kBlock elements, 32 in a lane: the elements
-// of the lane's sum in section 3.
-FN void quantize_vector(u8* codes, Exchange* x, const float* from, u32 n, const Matrix* m, u32* bad, u32 site) {
-  const u32 blocks = (n + kBlock - 1) / kBlock, block = warp() - (kWarps - blocks);
-  const u32 begin = block * kBlock, own = least(32, (n - begin) / 32);
-  const NormOf pre = m->pre, norm = m->own;
-  u32 turn = 0;
-  float gain[32], v[32];
-  UNROLL
-  for (u32 s = 0; s < 32; s++) gain[s] = norm.kind != kNoNorm && s < own ? norm.w[begin + 32 * s + lane()] : 1.0f;
-  u32x4 quads[8] = {};
-  await_words(quads, (const u32x4*)(from + begin) + lane(), 32, own / 4);
-  UNROLL
-  for (u32 k = 0; k < 8; k++) v[4 * k] = from_bits(quads[k].x), v[4 * k + 1] = from_bits(quads[k].y), v[4 * k + 2] = from_bits(quads[k].z), v[4 * k + 3] = from_bits(quads[k].w);
+enum : u32 { kQuads = 4 };  // of a vector that a thread takes at a time
 
-  // whole adds what each lane has of a vector sum of section 3, and finds the greatest top.
-  struct Whole {
-    float sum;
-    u32 top;
-  };
-  auto whole = [&](float l, u32 top) INLINE {
-    l = fold(l);
-    top = warp_greatest(top);
-    float* part = x->part[turn % 2];
-    u32* tops = x->tops[turn++ % 2];
-    if (lane() == 0) part[block] = l, tops[block] = top;
-    barrier_of(1, 32 * blocks);
-    float sum = part[0];
-    for (u32 i = 1; i < blocks; i++) sum = add32(sum, part[i]);
-    for (u32 i = 0; i < blocks; i++) top = greatest(top, tops[i]);
-    return Whole{sum, top};
-  };
-  auto root = [&](float ss, float eps) INLINE { return div32(1.0f, sqrt32(add32(div32(ss, (float)n), eps))); };
-  // deviate is deviation of numerics.cuh for a norm that is not the fast one below.
-  auto deviate = [&](u32 kind, float eps) INLINE {
-    Deviation d = {0, 1, true};
+// sum_blocks is a vector sum of section 3 over v, which lies in shared memory in the order of place, n elements, a multiple of 128:
+// step takes an element into the lane's l. Each of the first warps sums kBlock elements. It begins and ends with a barrier.
+template <class Step>
+FN float sum_blocks(const f32x4* v, u32 n, Exchange* x, Step step) {
+  const u32 blocks = (n + kBlock - 1) / kBlock;
+  barrier();
+  if (warp() < blocks) {
+    const f32x4* own = v + warp() * (kBlock / 4) + lane();
+    const u32 quads = least(kBlock / 128, n / 128 - warp() * (kBlock / 128));
     float l = 0;
-    if (kind == kLayer) {
-      UNROLL
-      for (u32 s = 0; s < 32; s++)
-        if (s < own) l = add32(l, v[s]);
-      d.mean = div32(whole(l, 0).sum, (float)n);
-      l = 0;
+    UNROLL_BY(2)
+    for (u32 k = 0; k < quads; k++) {
+      const f32x4 e = own[32 * k];
+      l = step(step(step(step(l, e.x), e.y), e.z), e.w);
     }
-    UNROLL
-    for (u32 s = 0; s < 32; s++)
-      if (s < own) {
-        const float e = kind == kLayer ? sub32(v[s], d.mean) : v[s];
-        l = fma32(e, e, l);
-      }
-    const float ss = whole(l, 0).sum;
-    d.r = root(ss, eps);
-    d.ok = finite(ss) && finite(d.r);
-    return d;
-  };
-  if (pre.kind != kNoNorm) {
-    Deviation d = deviate(pre.kind, pre.eps);
-    UNROLL
-    for (u32 s = 0; s < 32; s++)
-      if (s < own) {
-        v[s] = normalized(d, v[s], pre.w, pre.b, begin + 32 * s + lane(), pre.kind);
-        d.ok = d.ok && finite(v[s]);
-      }
-    if (!d.ok) atomic_min(bad, site - 1);
-    if (lane() == 0 && block == 0) x->pre = d;
+    l = fold(l);
+    if (lane() == 0) x->part[warp()] = l;
   }
+  barrier();
+  float sum = x->part[0];
+  for (u32 i = 1; i < blocks; i++) sum = add32(sum, x->part[i]);
+  return sum;
+}
 
-  bool ok = true;
-  if (norm.kind == kLayer) {
-    const Deviation d = deviate(kLayer, norm.eps);
-    ok = d.ok;
+// normalize_vector normalizes v in place, in the order of place.
+FN Deviation normalize_vector(f32x4* v, u32 n, Exchange* x, const NormOf& norm) {
+  Deviation d = {0, 1, true};
+  if (norm.kind == kLayer) d.mean = div32(sum_blocks(v, n, x, [](float l, float e) INLINE { return add32(l, e); }), (float)n);
+  const float ss = sum_blocks(v, n, x, [&](float l, float e) INLINE {
+    e = sub32(e, d.mean);
+    return fma32(e, e, l);
+  });
+  d.r = div32(1.0f, sqrt32(add32(div32(ss, (float)n), norm.eps)));
+  d.ok = finite(ss) && finite(d.r);
+  for (u32 i = thread(); i < n; i += kThreads) {
+    float* e = (float*)v + place(i);
+    *e = normalized(d, *e, norm.w, norm.b, i, norm.kind);
+    d.ok = d.ok && finite(*e);
+  }
+  return d;
+}
+
+// quantize_vector waits for a vector of n elements, a multiple of 128, normalizes it by pre and by norm, and quantizes it
+// into codes, in the order of code_word. It returns their absolute maximum. It ends before a barrier.
+//
+// Every block does this for every matrix, and all wait for it: what counts is the number of instructions from the last word that
+// arrives to the last code, most of which no cache close to the processor holds.
+FN float quantize_vector(u8* codes, f32x4* v, Exchange* x, const float* from, u32 n, const Matrix* m, u32* bad, u32 site) {
+  const u32 quads = n / 4;
+  const bool rms = m->own.kind == kRMS;
+  const f32x4* gain = (const f32x4*)m->gain;
+  u32 top = 0;
+  auto take = [&](const f32x4& e, const f32x4& g) INLINE {
+    top = greatest(greatest(top, bits(mul32(e.x, g.x)) & kMagnitude), bits(mul32(e.y, g.y)) & kMagnitude);
+    top = greatest(greatest(top, bits(mul32(e.z, g.z)) & kMagnitude), bits(mul32(e.w, g.w)) & kMagnitude);
+  };
+  for (u32 first = thread(); first < quads; first += kQuads * kThreads) {
+    f32x4 g[kQuads];
     UNROLL
-    for (u32 s = 0; s < 32; s++)
-      if (s < own) {
-        v[s] = mul32(mul32(sub32(v[s], d.mean), d.r), gain[s]);
-        if (norm.b) v[s] = add32(v[s], norm.b[begin + 32 * s + lane()]);
+    for (u32 k = 0; k < kQuads; k++) {
+      const u32 at = least(first + k * kThreads, quads - 1);
+      g[k].x = g[k].y = g[k].z = g[k].w = 1;
+      if (rms) g[k].x = gain[at].x, g[k].y = gain[at].y, g[k].z = gain[at].z, g[k].w = gain[at].w;
+    }
+    u32x4 words[kQuads];
+    await_words(words, (const u32x4*)from + first, kThreads, (quads - first + kThreads - 1) / kThreads);
+    UNROLL
+    for (u32 k = 0; k < kQuads; k++)
+      if (first + k * kThreads < quads) {
+        const f32x4 e = {from_bits(words[k].x), from_bits(words[k].y), from_bits(words[k].z), from_bits(words[k].w)};
+        v[first + k * kThreads] = e;
+        take(e, g[k]);
       }
+  }
+  if (m->own.kind == kLayer || m->pre.kind != kNoNorm) {
+    if (m->pre.kind != kNoNorm) {
+      const Deviation d = normalize_vector(v, n, x, m->pre);
+      if (!d.ok) atomic_min(bad, site - 1);
+      if (thread() == 0) x->pre = d;
+      barrier();
+    }
+    if (m->own.kind == kLayer) {
+      const Deviation d = normalize_vector(v, n, x, m->own);
+      if (!d.ok) atomic_min(bad, site);
+      barrier();
+    }
+    top = 0;
+    for (u32 at = thread(); at < quads; at += kThreads) take(v[at], rms ? gain[at] : f32x4{1, 1, 1, 1});
   }
   // Rounding is monotone: the greatest |x*w| times r is the greatest |y| of an RMS norm.
-  float l = 0, r = 1;
-  u32 top = 0;
-  UNROLL
-  for (u32 s = 0; s < 32; s++) {
-    if (s < own) l = fma32(v[s], v[s], l);
-    if (norm.kind == kRMS) v[s] = mul32(v[s], gain[s]);
-    if (s < own) top = greatest(top, bits(v[s]) & kMagnitude);
+  top = warp_greatest(top);
+  if (lane() == 0) x->tops[warp()] = top;
+  float r = 1;
+  if (rms) {
+    const float ss = sum_blocks(v, n, x, [](float l, float e) INLINE { return fma32(e, e, l); });
+    r = div32(1.0f, sqrt32(add32(div32(ss, (float)n), m->own.eps)));
+    if (!finite(ss) || !finite(r)) atomic_min(bad, site);
+  } else {
+    barrier();
   }
-  const Whole all = whole(l, top);
-  if (norm.kind == kRMS) {
-    r = root(all.sum, norm.eps);
-    ok = finite(all.sum) && finite(r);
-  }
-  float a = mul32(from_bits(all.top), r);
-  if (!ok || !finite(a)) atomic_min(bad, site);
+  top = warp_greatest(x->tops[lane() % kWarps]);
+  float a = mul32(from_bits(top), r);
+  if (!finite(a)) atomic_min(bad, site);
   a = at_least_least(a);
-  const float k = quantum(a);
-  u8* to = codes + begin + (lane() >> 2 & 3) * 32 + (lane() >> 4) * 4 + (lane() & 3);
+  const float factor = quantum(a);
+  u8* to = codes + warp() * 128 + (lane() >> 2 & 3) * 32 + (lane() >> 4) * 4 + (lane() & 3);
   i32 sum = 0;
-  UNROLL
-  for (u32 s = 0; s < 32; s++)
-    if (s < own) {
-      const u32 c = code(mul32(v[s], r), k);
-      to[s / 4 * 128 + s % 4 * 8] = (u8)c;
-      sum += (i8)c;
+  UNROLL_BY(2)
+  for (u32 at = thread(); at < quads; at += kThreads) {
+    f32x4 e = v[at];
+    if (rms) {
+      const f32x4 g = gain[at];
+      e = {mul32(mul32(e.x, g.x), r), mul32(mul32(e.y, g.y), r), mul32(mul32(e.z, g.z), r), mul32(mul32(e.w, g.w), r)};
     }
+    const u32 c0 = code(e.x, factor), c1 = code(e.y, factor), c2 = code(e.z, factor), c3 = code(e.w, factor);
+    to[0] = (u8)c0, to[8] = (u8)c1, to[16] = (u8)c2, to[24] = (u8)c3;
+    to += kWarps * 128;
+    sum += (i8)c0 + (i8)c1 + (i8)c2 + (i8)c3;
+  }
   sum = warp_sum(sum);
-  if (lane() == 0) x->sums[block] = sum;
-  if (lane() == 0 && block == 0) x->maximum = a;
+  if (lane() == 0) x->sums[warp()] = sum;
+  return a;
 }
 
 // What becomes of gate and up.
@@ -388,7 +404,7 @@ FN void merge_slice(const Heads& h, u32 first, float* att) {
 }
 
 // step_bytes are the parts of a block's shared memory, in this order: the ring, keys and values of a chunk, heads and weights of attention, angles of the
-// position, codes, sums of lines, Exchange.
+// position, the vector, its codes, sums of lines, Exchange.
 template <int Depth>
 FN void step(const State* state, const u32* steps, const Layer* layers, u32 count, float* vectors, u64* parts, float* x, float* logits, const float* angles, u64 page, u32 hidden, u32 ffn, u32 heads, u32 kv_heads, u32 dim, u32 vocab, float z, u32 mode,
              u32 widest, u32 most_lines, u32* bad) {
@@ -398,7 +414,8 @@ FN void step(const State* state, const u32* steps, const Layer* layers, u32 coun
   float* values = keys + kPage * dim;
   float* scratch = values + kPage * dim;
   float* turn = scratch + (shared + 2) * dim + shared * kPage;
-  u8* codes = (u8*)(turn + dim);
+  f32x4* vector = (f32x4*)(turn + dim);
+  u8* codes = (u8*)(vector + widest / 4);
   i32* sums = (i32*)(codes + widest);
   Exchange* exchange = (Exchange*)(sums + most_lines * 16);
 
@@ -497,7 +514,7 @@ FN void step(const State* state, const u32* steps, const Layer* layers, u32 coun
     // The input: what does not depend on it first.
     const Shape s = exchange->shapes[kind];
     const Matrix* m = &layers[layer].matrices[phase % 4];
-    const u32 n = s.columns * 128, blocks = (n + kBlock - 1) / kBlock, threads = s.own * 16;
+    const u32 n = s.columns * 128, threads = s.own * 16;
     const bool pairs = s.lines > s.own, biased = m->bias != nullptr;
     const bool adds = kind == kO || kind == kDown;
     float scale = 0, shift = 0, up_scale = 0, up_shift = 0, old = 0;
@@ -514,8 +531,9 @@ FN void step(const State* state, const u32* steps, const Layer* layers, u32 coun
       }
     };
     if (thread() < threads) factors(thread());
-    if (warp() >= kWarps - blocks) quantize_vector(codes, exchange, from, n, m, bad, site);
+    const float a = quantize_vector(codes, vector, exchange, from, n, m, bad, site);
     barrier();
+    i32 excess = 2 * warp_sum(lane() < kWarps ? exchange->sums[lane()] : 0);  // the codes of trits are 2 more than the trits
 
     // The product.
     const u32 all = s.lines * s.columns;
@@ -557,9 +575,6 @@ FN void step(const State* state, const u32* steps, const Layer* layers, u32 coun
         column = 0, line++;
       }
     }
-    const float a = exchange->maximum;
-    i32 excess = 0;  // the codes of trits are 2 more than the trits
-    for (u32 b = 0; b < blocks; b++) excess += 2 * exchange->sums[b];
     barrier();
 
     // The results.
@@ -621,6 +636,11 @@ KERNEL(begin_step, const State* state, u32* steps, float* vectors, u64 n, u32 hi
     publish(vectors + place(i), scales ? mul32(v, scales[row]) : v);
   }
   for (u64 i = hidden / 4 + self; i < n / 4; i += (u64)blocks_x() * threads()) ((u32x4*)vectors)[i] = {kEmpty, kEmpty, kEmpty, kEmpty};
+}
+
+// place_vector puts n elements into the order of place.
+KERNEL(place_vector, float* to, const float* from, u32 n) {
+  for (u32 i = block_x() * threads() + thread(); i < n; i += blocks_x() * threads()) to[place(i)] = from[i];
 }
 
 // advance makes the token whose image is best (sample.cu) the next one, one position on, and tells the host: entry
