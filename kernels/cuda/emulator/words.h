@@ -149,6 +149,9 @@ FN const void* aligned(const void* p) {
 FN u32x4 load_weights(const void* p) { return *(const u32x4*)aligned(p); }
 FN u8* shared_bytes() { return emulator::shared_memory; }
 FN void copy_async(void* to, const void* from) { memcpy((void*)aligned(to), aligned(from), 16); }
+FN u32 shared_address(const void* p) { return (u32)((const u8*)p - emulator::shared_memory); }
+FN void copy_async_to(u32 to, const void* from) { copy_async(emulator::shared_memory + to, from); }
+FN u32x4 load_shared(u32 from) { return *(const u32x4*)aligned(emulator::shared_memory + from); }
 FN void copy_commit() {}
 template <int N>
 FN void copy_wait() {}

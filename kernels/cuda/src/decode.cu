@@ -115,11 +115,13 @@ FN float sum_blocks(const f32x4* v, u32 n, Exchange* x, Step step) {
     const f32x4* own = v + warp() * (kBlock / 4) + lane();
     const u32 quads = least(kBlock / 128, n / 128 - warp() * (kBlock / 128));
     float l = 0;
-    UNROLL_BY(2)
-    for (u32 k = 0; k < quads; k++) {
-      const f32x4 e = own[32 * k];
-      l = step(step(step(step(l, e.x), e.y), e.z), e.w);
-    }
+    f32x4 e[kBlock / 128];
+    UNROLL
+    for (u32 k = 0; k < kBlock / 128; k++)
+      if (k < quads) e[k].x = own[32 * k].x, e[k].y = own[32 * k].y, e[k].z = own[32 * k].z, e[k].w = own[32 * k].w;
+    UNROLL
+    for (u32 k = 0; k < kBlock / 128; k++)
+      if (k < quads) l = step(step(step(step(l, e[k].x), e[k].y), e[k].z), e[k].w);
     l = fold(l);
     if (lane() == 0) x->part[warp()] = l;
   }
@@ -314,19 +316,21 @@ FN void attend_unit(const Heads& h, u32 kv, u32 chunk, float* keys, float* value
     }
     barrier();
   }
-  for (u32 at = thread(); at < shared * kPage; at += kThreads) {
-    const u32 j = at % kPage;
-    const float* q = heads_of + at / kPage * dim;
-    float s = 0;
-    UNROLL_BY(8)
-    for (u32 i = 0; i < dim; i += 4) {
-      const f32x4 x = *(const f32x4*)(q + i);
-      s = fma32(x.x, keys[i * kPage + j], s);
-      s = fma32(x.y, keys[(i + 1) * kPage + j], s);
-      s = fma32(x.z, keys[(i + 2) * kPage + j], s);
-      s = fma32(x.w, keys[(i + 3) * kPage + j], s);
+  // A thread takes two heads, for which it reads a key once.
+  for (u32 at = thread(); at < (shared + 1) / 2 * kPage; at += kThreads) {
+    const u32 j = at % kPage, head = at / kPage * 2, other = least(head + 1, shared - 1);
+    const float *q0 = heads_of + head * dim, *q1 = heads_of + other * dim;
+    const float* key = keys + j;
+    float s0 = 0, s1 = 0;
+    UNROLL_BY(4)
+    for (u32 i = 0; i < dim; i += 4, key += 4 * kPage) {
+      const f32x4 x = *(const f32x4*)(q0 + i), y = *(const f32x4*)(q1 + i);
+      const float k0 = key[0], k1 = key[kPage], k2 = key[2 * kPage], k3 = key[3 * kPage];
+      s0 = fma32(x.w, k3, fma32(x.z, k2, fma32(x.y, k1, fma32(x.x, k0, s0))));
+      s1 = fma32(y.w, k3, fma32(y.z, k2, fma32(y.y, k1, fma32(y.x, k0, s1))));
     }
-    weights[at] = mul32(s, h.z);
+    weights[head * kPage + j] = mul32(s0, h.z);
+    if (head + 1 < shared) weights[head * kPage + kPage + j] = mul32(s1, h.z);
   }
   barrier();
   u64* part = h.parts + ((u64)kv * h.chunks + chunk) * shared * (dim + 2);
@@ -348,13 +352,22 @@ FN void attend_unit(const Heads& h, u32 kv, u32 chunk, float* keys, float* value
     }
   }
   barrier();
-  for (u32 at = thread(); at < shared * dim; at += kThreads) {
-    const float* weight = weights + at / dim * kPage;
-    const float* value = values + at % dim;
-    float o = 0;
-    UNROLL_BY(8)
-    for (u32 j = 0; j < count; j++) o = fma32(weight[j], value[j * dim], o);
-    publish_tagged(part + at, o, h.tag);
+  for (u32 at = thread(); at < (shared + 1) / 2 * dim; at += kThreads) {
+    const u32 i = at % dim, head = at / dim * 2, other = least(head + 1, shared - 1);
+    const float *w0 = weights + head * kPage, *w1 = weights + other * kPage;
+    const float* value = values + i;
+    float o0 = 0, o1 = 0;
+    u32 j = 0;
+    UNROLL_BY(4)
+    for (; j + 4 <= count; j += 4, value += 4 * dim) {
+      const f32x4 x = *(const f32x4*)(w0 + j), y = *(const f32x4*)(w1 + j);
+      const float v0 = value[0], v1 = value[dim], v2 = value[2 * dim], v3 = value[3 * dim];
+      o0 = fma32(x.w, v3, fma32(x.z, v2, fma32(x.y, v1, fma32(x.x, v0, o0))));
+      o1 = fma32(y.w, v3, fma32(y.z, v2, fma32(y.y, v1, fma32(y.x, v0, o1))));
+    }
+    for (; j < count; j++, value += dim) o0 = fma32(w0[j], value[0], o0), o1 = fma32(w1[j], value[0], o1);
+    publish_tagged(part + head * dim + i, o0, h.tag);
+    if (head + 1 < shared) publish_tagged(part + head * dim + dim + i, o1, h.tag);
   }
 }
 
@@ -403,13 +416,25 @@ FN void merge_slice(const Heads& h, u32 first, float* att) {
   publish(att + place(first + lane()), mul32(o, div32(1.0f, l)));
 }
 
-// step_bytes are the parts of a block's shared memory, in this order: the ring, keys and values of a chunk, heads and weights of attention, angles of the
-// position, the vector, its codes, sums of lines, Exchange.
-template <int Depth>
+// wait_for waits until at most about n groups of copies are under way.
+template <u32 Depth>
+FN void wait_for(u32 n) {
+  if (n >= Depth * 3 / 4)
+    copy_wait<Depth * 3 / 4>();
+  else if (n >= Depth / 2)
+    copy_wait<Depth / 2>();
+  else if (n >= Depth / 4)
+    copy_wait<Depth / 4>();
+  else
+    copy_wait<0>();
+}
+
+// A block's shared memory has these parts, in this order: the ring, keys and values of a chunk, heads and weights of attention, angles of the
+// position, the vector, its codes, sums of lines, two of Layer, Exchange.
+template <u32 Depth>
 FN void step(const State* state, const u32* steps, const Layer* layers, u32 count, float* vectors, u64* parts, float* x, float* logits, const float* angles, u64 page, u32 hidden, u32 ffn, u32 heads, u32 kv_heads, u32 dim, u32 vocab, float z, u32 mode,
              u32 widest, u32 most_lines, u32* bad) {
   const u32 g = lane() / 4, t = lane() % 4, shared = heads / kv_heads;
-  u8* ring = shared_bytes() + (warp() * Depth * 32 + lane()) * 16;
   float* keys = (float*)(shared_bytes() + kWarps * Depth * 512);
   float* values = keys + kPage * dim;
   float* scratch = values + kPage * dim;
@@ -417,7 +442,8 @@ FN void step(const State* state, const u32* steps, const Layer* layers, u32 coun
   f32x4* vector = (f32x4*)(turn + dim);
   u8* codes = (u8*)(vector + widest / 4);
   i32* sums = (i32*)(codes + widest);
-  Exchange* exchange = (Exchange*)(sums + most_lines * 16);
+  Layer* table = (Layer*)(sums + most_lines * 16);
+  Exchange* exchange = (Exchange*)(table + 2);
 
   const u32 phases = 4 * count + (logits ? 1 : 0);
   const u32 q_dim = heads * dim, kv_dim = kv_heads * dim;
@@ -433,38 +459,43 @@ FN void step(const State* state, const u32* steps, const Layer* layers, u32 coun
     s.lines = thread() == kGateUp ? 2 * s.own : s.own;
     exchange->shapes[thread()] = s;
   }
+  auto tabulate = [&](u32 layer) INLINE {
+    if (thread() < sizeof(Layer) / 8) ((u64*)(table + layer % 2))[thread()] = ((const u64*)(layers + layer))[thread()];
+  };
+  tabulate(0);
   for (u32 i = thread(); i < most_lines * 16; i += kThreads) sums[i] = 0;
   if (thread() == 0) arrivals_init(&exchange->arrived, kThreads);
   barrier();
 
-  auto shape_of = [&](u32 phase) INLINE { return exchange->shapes + (phase == 4 * count ? (u32)kHead : phase % 4); };
-  auto tiles_of = [&](u32 phase) INLINE { return phase < phases ? (const u8*)layers[phase / 4].matrices[phase % 4].tiles : nullptr; };
   // The ring: tiles from `at` to `end` of a phase are still to be copied, those from split on further away by jump.
-  u32 copying = 0, at = 0, end = 0, split = 0, jump = 0, slot = 0;
-  const u8 *tiles = nullptr, *next_tiles = tiles_of(0);
+  const u32 ring = shared_address(shared_bytes()) + (warp() * Depth * 32 + lane()) * 16;
+  u32 copying = 0, at = 0, end = 0, split = 0, jump = 0, full = 0, next = 0;  // slots to fill and to use
+  const u8* tiles = nullptr;
   auto begin_copies = [&]() INLINE {
-    const Shape* s = shape_of(copying);
+    const Shape* s = exchange->shapes + (copying == 4 * count ? (u32)kHead : copying % 4);
     const u32 all = s->lines * s->columns;
     at = warp() * all / kWarps, end = (warp() + 1) * all / kWarps;
     split = s->own * s->columns, jump = (s->results - s->own) * s->columns;
-    tiles = next_tiles + (u64)s->first * s->columns * 512 + lane() * 16;
-    next_tiles = tiles_of(copying + 1);
+    tiles = (const u8*)(layers[copying / 4].matrices[copying % 4].tiles + s->first * s->columns * 32 + lane());
   };
-  // copy_next fills a slot of the ring. There is a group of copies for each slot, if perhaps an empty one, so that a number says which
+  // refill fills n slots of the ring. There is a group of copies for each, if perhaps an empty one, so that their number says which
   // have arrived.
-  auto copy_next = [&](u32 slot) INLINE {
-    while (at == end && copying + 1 < phases) {
-      copying++;
-      begin_copies();
+  auto refill = [&](u32 n) INLINE {
+    for (; n > 0; n--) {
+      while (at == end && copying + 1 < phases) {
+        copying++;
+        begin_copies();
+      }
+      if (at < end) {
+        copy_async_to(ring + full * 512, tiles + (u64)(at >= split ? at + jump : at) * 512);
+        at++;
+      }
+      copy_commit();
+      full = full + 1 == Depth ? 0 : full + 1;
     }
-    if (at < end) {
-      copy_async(ring + slot * 512, tiles + (u64)(at >= split ? at + jump : at) * 512);
-      at++;
-    }
-    copy_commit();
   };
   begin_copies();
-  for (u32 i = 0; i < Depth; i++) copy_next(i);
+  refill(Depth);
 
   Heads h = {heads, kv_heads, shared, dim, state->position, state->position / kPage + 1, *steps * count, z, nullptr, parts};
   const u32 units = kv_heads * h.chunks;
@@ -483,17 +514,15 @@ FN void step(const State* state, const u32* steps, const Layer* layers, u32 coun
     copy_page(0, block_x());
   }
 
-  const u32 stride = 2 * hidden + 2 * q_dim + 2 * kv_dim + ffn;  // of a layer's vectors
   for (u32 phase = 0; phase < phases; phase++) {
     // Vectors of the layer, in the order of their use.
     const u32 layer = phase / 4, kind = phase == 4 * count ? (u32)kHead : phase % 4;
-    float* in = vectors + (u64)layer * stride;
+    float* in = vectors + (u64)layer * (2 * hidden + 2 * q_dim + 2 * kv_dim + ffn);
     float* qkv = in + hidden;
     float* att = qkv + q_dim + 2 * kv_dim;
     float* middle = att + q_dim;
     float* gated = middle + hidden;
     float* out = gated + ffn;  // the next layer's in
-    const float* from = kind == kO ? att : kind == kGateUp ? middle : kind == kDown ? gated : in;
     const u32 site = layer * 8 + (kind == kO ? 3 : kind == kGateUp ? 5 : kind == kDown ? 6 : 0);
 
     if (kind == kO) {
@@ -504,76 +533,71 @@ FN void step(const State* state, const u32* steps, const Layer* layers, u32 coun
         arrivals_wait(&exchange->arrived, parity);
         parity ^= 1;
         float* page_keys = page_of(layer, unit);
-        attend_unit(h, unit % kv_heads, unit / kv_heads, keys, values, scratch, turn, layers + layer, page_keys, page_keys + (u64)kv_dim * kPage, bad, site - 2);
+        attend_unit(h, unit % kv_heads, unit / kv_heads, keys, values, scratch, turn, table + layer % 2, page_keys, page_keys + (u64)kv_dim * kPage, bad, site - 2);
         barrier();
       }
       if (block_x() < units && layer + 1 < count) copy_page(layer + 1, block_x());
       for (u32 slice = block_x() + warp() * blocks_x(); slice < q_dim / 32; slice += kWarps * blocks_x()) merge_slice(h, slice * 32, att);
     }
+    if (kind == kGateUp) tabulate(layer + 1);
 
     // The input: what does not depend on it first.
     const Shape s = exchange->shapes[kind];
-    const Matrix* m = &layers[layer].matrices[phase % 4];
+    const Matrix* m = &table[layer % 2].matrices[phase % 4];
     const u32 n = s.columns * 128, threads = s.own * 16;
-    const bool pairs = s.lines > s.own, biased = m->bias != nullptr;
-    const bool adds = kind == kO || kind == kDown;
+    const bool pairs = s.lines > s.own, biased = m->bias != nullptr, adds = kind == kO || kind == kDown;
     float scale = 0, shift = 0, up_scale = 0, up_shift = 0, old = 0;
     auto factors = [&](u32 i) INLINE {
       const u32 row = s.first * 16 + i, up = row + s.results * 16;
-      scale = m->scales[row], shift = biased ? m->bias[row] : 0.0f;
-      if (pairs) up_scale = m->scales[up], up_shift = biased ? m->bias[up] : 0.0f;
+      scale = m->scales[row];
+      if (pairs) up_scale = m->scales[up];
+      if (biased) shift = m->bias[row];
+      if (biased && pairs) up_shift = m->bias[up];
       if (adds) {
         // The residual stream, which the phase before took as its input.
         u32 word[1];
         await_words(word, (const u32*)(kind == kO ? in : middle) + place(row), 0, 1);
-        const NormOf& pre = m[-1].pre;
-        old = normalized(exchange->pre, from_bits(word[0]), pre.w, pre.b, row, pre.kind);
+        old = from_bits(word[0]);
+        if (m[-1].pre.kind != kNoNorm) old = normalized(exchange->pre, old, m[-1].pre.w, m[-1].pre.b, row, m[-1].pre.kind);
       }
     };
     if (thread() < threads) factors(thread());
-    const float a = quantize_vector(codes, vector, exchange, from, n, m, bad, site);
+    const float a = quantize_vector(codes, vector, exchange, kind == kO ? att : kind == kGateUp ? middle : kind == kDown ? gated : in, n, m, bad, site);
     barrier();
-    i32 excess = 2 * warp_sum(lane() < kWarps ? exchange->sums[lane()] : 0);  // the codes of trits are 2 more than the trits
+    const i32 excess = 2 * warp_sum(lane() < kWarps ? exchange->sums[lane()] : 0);  // the codes of trits are 2 more than the trits
 
     // The product.
-    const u32 all = s.lines * s.columns;
-    u32 i = warp() * all / kWarps;
-    const u32 stop = (warp() + 1) * all / kWarps;
-    u32 line = i / s.columns, column = i - line * s.columns;
+    const u32 all = s.lines * s.columns, stop = (warp() + 1) * all / kWarps;
+    u32 i = warp() * all / kWarps, line = i / s.columns, left = s.columns - (i - line * s.columns), used = 0;
+    u32 q = shared_address(codes) + (s.columns - left) * 128 + t * 32;
     i32 acc[4][4] = {};
-    u32x4 tile = {0, 0, 0, 0};
-    if (i < stop) {
-      copy_wait<Depth - 1>();
-      tile = *(const u32x4*)(ring + slot * 512);
-    }
     while (i < stop) {
-      const u32 now = slot;
-      const u32x4 w = tile;
-      i++;
-      slot = slot + 1 == Depth ? 0 : slot + 1;
-      if (i < stop) {
-        copy_wait<Depth - 2>();
-        tile = *(const u32x4*)(ring + slot * 512);
-      }
-      const u32x4* q = (const u32x4*)codes + column * 8 + 2 * t;
-      const u32x4 low = q[0], high = q[1];
-      mma_u8(acc[0], w.x & 0x03030303, w.y & 0x03030303, w.z & 0x03030303, w.w & 0x03030303, low.x, low.y);
-      mma_u8(acc[1], w.x & 0x0c0c0c0c, w.y & 0x0c0c0c0c, w.z & 0x0c0c0c0c, w.w & 0x0c0c0c0c, low.z, low.w);
-      mma_u8(acc[2], w.x & 0x30303030, w.y & 0x30303030, w.z & 0x30303030, w.w & 0x30303030, high.x, high.y);
-      mma_u8(acc[3], w.x & 0xc0c0c0c0, w.y & 0xc0c0c0c0, w.z & 0xc0c0c0c0, w.w & 0xc0c0c0c0, high.z, high.w);
-      copy_next(now);
-      if (++column == s.columns || i == stop) {
-        // The masked codes of plane p are 4^p times too great, and so is their sum.
-        if (t == 0) {
-          shared_add(sums + line * 16 + g, acc[0][0] + (acc[1][0] >> 2) + (acc[2][0] >> 4) + (acc[3][0] >> 6));
-          shared_add(sums + line * 16 + g + 8, acc[0][2] + (acc[1][2] >> 2) + (acc[2][2] >> 4) + (acc[3][2] >> 6));
-        }
-        UNROLL
-        for (int p = 0; p < 4; p++)
+      refill(used);
+      used = least(stop - i, Depth);
+      wait_for<Depth>(Depth - used);
+      for (u32 k = 0; k < used; k++) {
+        const u32x4 w = load_shared(ring + next * 512), low = load_shared(q), high = load_shared(q + 16);
+        next = next + 1 == Depth ? 0 : next + 1;
+        q += 128;
+        mma_u8(acc[0], w.x & 0x03030303, w.y & 0x03030303, w.z & 0x03030303, w.w & 0x03030303, low.x, low.y);
+        mma_u8(acc[1], w.x & 0x0c0c0c0c, w.y & 0x0c0c0c0c, w.z & 0x0c0c0c0c, w.w & 0x0c0c0c0c, low.z, low.w);
+        mma_u8(acc[2], w.x & 0x30303030, w.y & 0x30303030, w.z & 0x30303030, w.w & 0x30303030, high.x, high.y);
+        mma_u8(acc[3], w.x & 0xc0c0c0c0, w.y & 0xc0c0c0c0, w.z & 0xc0c0c0c0, w.w & 0xc0c0c0c0, high.z, high.w);
+        if (--left == 0 || i + k + 1 == stop) {
+          // The masked codes of plane p are 4^p times too great, and so is their sum.
+          if (t == 0) {
+            shared_add(sums + line * 16 + g, acc[0][0] + (acc[1][0] >> 2) + (acc[2][0] >> 4) + (acc[3][0] >> 6));
+            shared_add(sums + line * 16 + g + 8, acc[0][2] + (acc[1][2] >> 2) + (acc[2][2] >> 4) + (acc[3][2] >> 6));
+          }
           UNROLL
-        for (int e = 0; e < 4; e++) acc[p][e] = 0;
-        column = 0, line++;
+          for (int p = 0; p < 4; p++)
+            UNROLL
+          for (int e = 0; e < 4; e++) acc[p][e] = 0;
+          left = s.columns, line++;
+          q -= s.columns * 128;
+        }
       }
+      i += used;
     }
     barrier();
 
@@ -587,23 +611,24 @@ FN void step(const State* state, const u32* steps, const Layer* layers, u32 coun
       };
       const u32 row = s.first * 16 + r;
       float v = result(r, scale, shift);
-      if (kind == kQKV) publish(qkv + row, v);
-      if (adds) {
-        v = add32(old, v);
-        publish((kind == kO ? middle : out) + place(row), v);
-        if (phase + 1 == 4 * count) x[row] = v;
-      }
-      if (kind == kGateUp) {
+      if (pairs) {
         if (mode == kReLU2) {
           v = v <= 0 ? 0.0f : v;
           v = mul32(v, v);
         } else {
           v = div32(v, add32(1.0f, exp32(-v)));
         }
-        publish(gated + place(row), mul32(v, result(threads + r, up_scale, up_shift)));
+        v = mul32(v, result(threads + r, up_scale, up_shift));
       }
-      if (kind == kHead) logits[row] = v;
+      if (adds) v = add32(old, v);
+      if (kind == kHead)
+        logits[row] = v;
+      else
+        publish(kind == kQKV ? qkv + row : (kind == kO ? middle : kind == kGateUp ? gated : out) + place(row), v);
+      if (phase + 1 == 4 * count) x[row] = v;
     }
+    // Copies come behind what others wait for.
+    refill(used);
   }
 }
 

@@ -146,6 +146,13 @@ FN u32 shared_address(const void* p) {
 FN void copy_async(void* to, const void* from) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(shared_address(to)), "l"(from) : "memory");
 }
+// copy_async_to and load_shared take a shared_address.
+FN void copy_async_to(u32 to, const void* from) { asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(from) : "memory"); }
+FN u32x4 load_shared(u32 from) {
+  u32x4 v;
+  asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "r"(from) : "memory");
+  return v;
+}
 FN void copy_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 // copy_wait waits until at most n groups of copies of this thread are under way.
 template <int N>
