@@ -71,7 +71,7 @@ func (e *Engine) shapeStep() (stepShape, bool) {
 	s.grid = min(e.d.dev.Info.SMs, c.Hidden/tileRows, c.FFN/tileRows, (qDim+2*c.KVHeads*c.HeadDim)/tileRows)
 	share := func(rows int) int { return (rows/tileRows + s.grid - 1) / s.grid }
 	s.lines = max(share(qDim+2*c.KVHeads*c.HeadDim), share(c.Hidden), 2*share(c.FFN), share(e.p.headTernary.rows))
-	rest := 4*((2*kernels.PageLen+shared+3)*c.HeadDim+kernels.PageLen*shared) + 5*s.widest + 4*tileRows*s.lines + 2*8*layerWords + exchangeLen
+	rest := 4*((2*kernels.PageLen+shared+3)*c.HeadDim+kernels.PageLen*shared) + (s.widest+kernels.BlockLen-1)/kernels.BlockLen*kernels.BlockLen*4 + s.widest + 4*tileRows*s.lines + 2*8*layerWords + exchangeLen
 	for _, k := range stepKernels {
 		if s.kernel, s.shared = k.kernel, stepWarps*k.depth*tileBytes+rest; s.shared <= e.d.dev.Info.SharedPerBlockOptin {
 			return s, true

@@ -105,28 +105,19 @@ FN void await_words(W (&w)[N], const W* from, u64 step, u32 count, u32 tag = 0) 
 
 enum : u32 { kQuads = 4 };  // of a vector that a thread takes at a time
 
-// sum_blocks is a vector sum of section 3 over v, which lies in shared memory in the order of place, n elements, a multiple of 128:
-// step takes an element into the lane's l. Each of the first warps sums kBlock elements. It begins and ends with a barrier.
-template <class Step>
-FN float sum_blocks(const f32x4* v, u32 n, Exchange* x, Step step) {
+// sum_blocks is a vector sum of section 3 over a vector in shared memory of n elements: own gives what a lane has of the kBlock elements of a
+// warp. It begins and ends with a barrier.
+template <class Own>
+FN float sum_blocks(u32 n, Exchange* x, Own own) {
   const u32 blocks = (n + kBlock - 1) / kBlock;
   barrier();
   if (warp() < blocks) {
-    const f32x4* own = v + warp() * (kBlock / 4) + lane();
-    const u32 quads = least(kBlock / 128, n / 128 - warp() * (kBlock / 128));
-    float l = 0;
-    f32x4 e[kBlock / 128];
-    UNROLL
-    for (u32 k = 0; k < kBlock / 128; k++)
-      if (k < quads) e[k].x = own[32 * k].x, e[k].y = own[32 * k].y, e[k].z = own[32 * k].z, e[k].w = own[32 * k].w;
-    UNROLL
-    for (u32 k = 0; k < kBlock / 128; k++)
-      if (k < quads) l = step(step(step(step(l, e[k].x), e[k].y), e[k].z), e[k].w);
-    l = fold(l);
+    const float l = fold(own(warp() * kBlock));
     if (lane() == 0) x->part[warp()] = l;
   }
   barrier();
   float sum = x->part[0];
+  UNROLL_BY(1)
   for (u32 i = 1; i < blocks; i++) sum = add32(sum, x->part[i]);
   return sum;
 }
@@ -134,13 +125,24 @@ FN float sum_blocks(const f32x4* v, u32 n, Exchange* x, Step step) {
 // normalize_vector normalizes v in place, in the order of place.
 FN Deviation normalize_vector(f32x4* v, u32 n, Exchange* x, const NormOf& norm) {
   Deviation d = {0, 1, true};
-  if (norm.kind == kLayer) d.mean = div32(sum_blocks(v, n, x, [](float l, float e) INLINE { return add32(l, e); }), (float)n);
-  const float ss = sum_blocks(v, n, x, [&](float l, float e) INLINE {
-    e = sub32(e, d.mean);
-    return fma32(e, e, l);
+  auto each = [&](u32 block, auto step) INLINE {
+    float l = 0;
+    UNROLL_BY(1)
+    for (u32 i = block + lane(); i < least(block + kBlock, n); i += 32) l = step(l, ((const float*)v)[place(i)]);
+    return l;
+  };
+  if (norm.kind == kLayer) {
+    d.mean = div32(sum_blocks(n, x, [&](u32 block) INLINE { return each(block, [](float l, float e) INLINE { return add32(l, e); }); }), (float)n);
+  }
+  const float ss = sum_blocks(n, x, [&](u32 block) INLINE {
+    return each(block, [&](float l, float e) INLINE {
+      e = sub32(e, d.mean);
+      return fma32(e, e, l);
+    });
   });
   d.r = div32(1.0f, sqrt32(add32(div32(ss, (float)n), norm.eps)));
   d.ok = finite(ss) && finite(d.r);
+  UNROLL_BY(1)
   for (u32 i = thread(); i < n; i += kThreads) {
     float* e = (float*)v + place(i);
     *e = normalized(d, *e, norm.w, norm.b, i, norm.kind);
@@ -163,6 +165,7 @@ FN float quantize_vector(u8* codes, f32x4* v, Exchange* x, const float* from, u3
     top = greatest(greatest(top, bits(mul32(e.x, g.x)) & kMagnitude), bits(mul32(e.y, g.y)) & kMagnitude);
     top = greatest(greatest(top, bits(mul32(e.z, g.z)) & kMagnitude), bits(mul32(e.w, g.w)) & kMagnitude);
   };
+  UNROLL_BY(1)
   for (u32 first = thread(); first < quads; first += kQuads * kThreads) {
     f32x4 g[kQuads];
     UNROLL
@@ -181,6 +184,9 @@ FN float quantize_vector(u8* codes, f32x4* v, Exchange* x, const float* from, u3
         take(e, g[k]);
       }
   }
+  // Zeros up to a whole block change no sum of squares.
+  UNROLL_BY(1)
+  for (u32 at = quads + thread(); at < (n + kBlock - 1) / kBlock * (kBlock / 4); at += kThreads) v[at] = {0, 0, 0, 0};
   if (m->own.kind == kLayer || m->pre.kind != kNoNorm) {
     if (m->pre.kind != kNoNorm) {
       const Deviation d = normalize_vector(v, n, x, m->pre);
@@ -194,6 +200,7 @@ FN float quantize_vector(u8* codes, f32x4* v, Exchange* x, const float* from, u3
       barrier();
     }
     top = 0;
+    UNROLL_BY(1)
     for (u32 at = thread(); at < quads; at += kThreads) take(v[at], rms ? gain[at] : f32x4{1, 1, 1, 1});
   }
   // Rounding is monotone: the greatest |x*w| times r is the greatest |y| of an RMS norm.
@@ -201,7 +208,15 @@ FN float quantize_vector(u8* codes, f32x4* v, Exchange* x, const float* from, u3
   if (lane() == 0) x->tops[warp()] = top;
   float r = 1;
   if (rms) {
-    const float ss = sum_blocks(v, n, x, [](float l, float e) INLINE { return fma32(e, e, l); });
+    const float ss = sum_blocks(n, x, [&](u32 block) INLINE {
+      float l = 0;
+      UNROLL
+      for (u32 k = 0; k < kBlock / 128; k++) {
+        const f32x4 e = v[block / 4 + 32 * k + lane()];
+        l = fma32(e.x, e.x, l), l = fma32(e.y, e.y, l), l = fma32(e.z, e.z, l), l = fma32(e.w, e.w, l);
+      }
+      return l;
+    });
     r = div32(1.0f, sqrt32(add32(div32(ss, (float)n), m->own.eps)));
     if (!finite(ss) || !finite(r)) atomic_min(bad, site);
   } else {
@@ -234,42 +249,40 @@ FN float quantize_vector(u8* codes, f32x4* v, Exchange* x, const float* from, u3
 // What becomes of gate and up.
 enum : u32 { kSiLU = 2, kReLU2 = 3 };
 
-// await_head waits for a head of dim elements, a multiple of 32 up to 256, in one warp.
-FN void await_head(float* to, const float* from, u32 dim) {
+// prepare_head waits for a head of dim elements, a multiple of 32 up to 256, and unless it is a value normalizes it and rotates it, in one warp.
+FN void prepare_head(float* to, const float* from, u32 dim, const NormOf* norm, const float* angles, u32* bad, u32 site) {
   u32 words[8];
   await_words(words, (const u32*)from + lane(), 32, dim / 32);
   UNROLL
   for (u32 k = 0; k < 8; k++)
     if (32 * k < dim) to[32 * k + lane()] = from_bits(words[k]);
-}
-
-// prepare_head waits for a head, normalizes it and rotates it, in one warp.
-FN void prepare_head(float* to, const float* from, u32 dim, const NormOf& norm, const float* angles, u32* bad, u32 site) {
-  await_head(to, from, dim);
-  if (norm.kind != kNoNorm) {
+  if (!norm) return;
+  if (norm->kind != kNoNorm) {
     Deviation d = {0, 1, true};
     float l = 0;
-    if (norm.kind == kLayer) {
+    if (norm->kind == kLayer) {
+      UNROLL_BY(1)
       for (u32 i = lane(); i < dim; i += 32) l = add32(l, to[i]);
       d.mean = div32(fold(l), (float)dim);
       l = 0;
-      for (u32 i = lane(); i < dim; i += 32) {
-        float v = sub32(to[i], d.mean);
-        l = fma32(v, v, l);
-      }
-    } else {
-      for (u32 i = lane(); i < dim; i += 32) l = fma32(to[i], to[i], l);
+    }
+    UNROLL_BY(1)
+    for (u32 i = lane(); i < dim; i += 32) {
+      const float v = sub32(to[i], d.mean);
+      l = fma32(v, v, l);
     }
     const float ss = fold(l);
-    d.r = div32(1.0f, sqrt32(add32(div32(ss, (float)dim), norm.eps)));
+    d.r = div32(1.0f, sqrt32(add32(div32(ss, (float)dim), norm->eps)));
     bool ok = finite(ss) && finite(d.r);
+    UNROLL_BY(1)
     for (u32 i = lane(); i < dim; i += 32) {
-      to[i] = normalized(d, to[i], norm.w, norm.b, i, norm.kind);
+      to[i] = normalized(d, to[i], norm->w, norm->b, i, norm->kind);
       ok = ok && finite(to[i]);
     }
     if (!ok) atomic_min(bad, site);
   }
   warp_barrier();
+  UNROLL_BY(1)
   for (u32 i = lane(); i < dim / 2; i += 32) {
     const float p = to[i], q = to[i + dim / 2], c = angles[i], s = angles[i + dim / 2];
     to[i] = sub32(mul32(p, c), mul32(q, s));
@@ -296,17 +309,12 @@ FN void attend_unit(const Heads& h, u32 kv, u32 chunk, float* keys, float* value
   float* weights = scratch + (shared + 2) * dim;  // [shared][64]
   const float* k = h.qkv + h.heads * dim + kv * dim;
   const float* v = k + h.kv_heads * dim;
-  for (u32 w = warp(); w < shared + 2 * newest; w += kWarps) {
-    float* to = heads_of + w * dim;
-    if (w < shared)
-      prepare_head(to, h.qkv + (kv * shared + w) * dim, dim, layer->q, turn, bad, site);
-    else if (w == shared)
-      prepare_head(to, k, dim, layer->k, turn, bad, site + 1);
-    else
-      await_head(to, v, dim);
-  }
+  UNROLL_BY(1)
+  for (u32 w = warp(); w < shared + 2 * newest; w += kWarps)
+    prepare_head(heads_of + w * dim, w < shared ? h.qkv + (kv * shared + w) * dim : w == shared ? k : v, dim, w < shared ? &layer->q : w == shared ? &layer->k : nullptr, turn, bad, w < shared ? site : site + 1);
   barrier();
   if (newest) {
+    UNROLL_BY(1)
     for (u32 i = thread(); i < dim; i += kThreads) {
       const float key = heads_of[shared * dim + i], value = heads_of[(shared + 1) * dim + i];
       keys[i * kPage + slot] = key;
@@ -317,6 +325,7 @@ FN void attend_unit(const Heads& h, u32 kv, u32 chunk, float* keys, float* value
     barrier();
   }
   // A thread takes two heads, for which it reads a key once.
+  UNROLL_BY(1)
   for (u32 at = thread(); at < (shared + 1) / 2 * kPage; at += kThreads) {
     const u32 j = at % kPage, head = at / kPage * 2, other = least(head + 1, shared - 1);
     const float *q0 = heads_of + head * dim, *q1 = heads_of + other * dim;
@@ -334,6 +343,7 @@ FN void attend_unit(const Heads& h, u32 kv, u32 chunk, float* keys, float* value
   }
   barrier();
   u64* part = h.parts + ((u64)kv * h.chunks + chunk) * shared * (dim + 2);
+  UNROLL_BY(1)
   for (u32 w = warp(); w < shared; w += kWarps) {
     float* p = weights + w * kPage + lane();
     const bool low = lane() < count, high = lane() + 32 < count;
@@ -352,6 +362,7 @@ FN void attend_unit(const Heads& h, u32 kv, u32 chunk, float* keys, float* value
     }
   }
   barrier();
+  UNROLL_BY(1)
   for (u32 at = thread(); at < (shared + 1) / 2 * dim; at += kThreads) {
     const u32 i = at % dim, head = at / dim * 2, other = least(head + 1, shared - 1);
     const float *w0 = weights + head * kPage, *w1 = weights + other * kPage;
@@ -365,6 +376,7 @@ FN void attend_unit(const Heads& h, u32 kv, u32 chunk, float* keys, float* value
       o0 = fma32(x.w, v3, fma32(x.z, v2, fma32(x.y, v1, fma32(x.x, v0, o0))));
       o1 = fma32(y.w, v3, fma32(y.z, v2, fma32(y.y, v1, fma32(y.x, v0, o1))));
     }
+    UNROLL_BY(1)
     for (; j < count; j++, value += dim) o0 = fma32(w0[j], value[0], o0), o1 = fma32(w1[j], value[0], o1);
     publish_tagged(part + head * dim + i, o0, h.tag);
     if (head + 1 < shared) publish_tagged(part + head * dim + dim + i, o1, h.tag);
@@ -378,6 +390,7 @@ FN void merge_slice(const Heads& h, u32 first, float* att) {
   const u64* tops = part + shared * dim + head % shared;
   const u64* sums = part + head % shared * dim + first % dim + lane();
   float top = from_bits(0xff800000), l = 0, o = 0;
+  UNROLL_BY(1)
   for (u32 begin = 0; begin < h.chunks; begin += 32) {
     // Of the chunks of a round each lane has one: its maximum, the greatest so far, and the factors of section 12.
     const u32 c = begin + lane();
@@ -396,6 +409,7 @@ FN void merge_slice(const Heads& h, u32 first, float* att) {
     const float before = exp32(sub32(previous, m)), after = exp32(sub32(own, m));
     top = shuffle_from(m, 31);
     const u32 end = least(begin + 32, h.chunks);
+    UNROLL_BY(1)
     for (u32 first = begin; first < end; first += 8) {
       u64 sum[8];
       await_words(sum, sums + (u64)first * stride, stride, end - first, h.tag);
@@ -429,22 +443,38 @@ FN void wait_for(u32 n) {
     copy_wait<0>();
 }
 
-// A block's shared memory has these parts, in this order: the ring, keys and values of a chunk, heads and weights of attention, angles of the
-// position, the vector, its codes, sums of lines, two of Layer, Exchange.
+// Room is a block's shared memory.
+struct Room {
+  float *keys, *values;  // of a chunk: [dim][64] and [64][dim]
+  float* scratch;        // of attention
+  float* turn;           // angles of the position
+  f32x4* vector;
+  u8* codes;  // of the vector
+  i32* sums;  // of lines
+  Layer* table;  // two
+  Exchange* exchange;
+};
+FN Room room_of(u8* base, u32 dim, u32 shared, u32 widest, u32 most_lines) {
+  Room r;
+  r.keys = (float*)base;
+  r.values = r.keys + kPage * dim;
+  r.scratch = r.values + kPage * dim;
+  r.turn = r.scratch + (shared + 2) * dim + shared * kPage;
+  r.vector = (f32x4*)(r.turn + dim);
+  r.codes = (u8*)(r.vector + (widest + kBlock - 1) / kBlock * (kBlock / 4));
+  r.sums = (i32*)(r.codes + widest);
+  r.table = (Layer*)(r.sums + most_lines * 16);
+  r.exchange = (Exchange*)(r.table + 2);
+  return r;
+}
+
+// step is a step in a block, whose shared memory has the rings and then a Room. What a loop does not change a compiler keeps in registers, and
+// here there would be too many of them: rooms are made anew in each turn.
 template <u32 Depth>
 FN void step(const State* state, const u32* steps, const Layer* layers, u32 count, float* vectors, u64* parts, float* x, float* logits, const float* angles, u64 page, u32 hidden, u32 ffn, u32 heads, u32 kv_heads, u32 dim, u32 vocab, float z, u32 mode,
              u32 widest, u32 most_lines, u32* bad) {
   const u32 g = lane() / 4, t = lane() % 4, shared = heads / kv_heads;
-  float* keys = (float*)(shared_bytes() + kWarps * Depth * 512);
-  float* values = keys + kPage * dim;
-  float* scratch = values + kPage * dim;
-  float* turn = scratch + (shared + 2) * dim + shared * kPage;
-  f32x4* vector = (f32x4*)(turn + dim);
-  u8* codes = (u8*)(vector + widest / 4);
-  i32* sums = (i32*)(codes + widest);
-  Layer* table = (Layer*)(sums + most_lines * 16);
-  Exchange* exchange = (Exchange*)(table + 2);
-
+  auto room = [&]() INLINE { return room_of(shared_bytes() + opaque(kWarps * Depth * 512), dim, shared, widest, most_lines); };
   const u32 phases = 4 * count + (logits ? 1 : 0);
   const u32 q_dim = heads * dim, kv_dim = kv_heads * dim;
   if (thread() < kPhases) {
@@ -457,14 +487,15 @@ FN void step(const State* state, const u32* steps, const Layer* layers, u32 coun
     s.first = block_x() * s.results / blocks_x();
     s.own = (block_x() + 1) * s.results / blocks_x() - s.first;
     s.lines = thread() == kGateUp ? 2 * s.own : s.own;
-    exchange->shapes[thread()] = s;
+    room().exchange->shapes[thread()] = s;
   }
   auto tabulate = [&](u32 layer) INLINE {
-    if (thread() < sizeof(Layer) / 8) ((u64*)(table + layer % 2))[thread()] = ((const u64*)(layers + layer))[thread()];
+    if (thread() < sizeof(Layer) / 8) ((u64*)(room().table + layer % 2))[thread()] = ((const u64*)(layers + layer))[thread()];
   };
   tabulate(0);
-  for (u32 i = thread(); i < most_lines * 16; i += kThreads) sums[i] = 0;
-  if (thread() == 0) arrivals_init(&exchange->arrived, kThreads);
+  UNROLL_BY(1)
+  for (u32 i = thread(); i < most_lines * 16; i += kThreads) room().sums[i] = 0;
+  if (thread() == 0) arrivals_init(&room().exchange->arrived, kThreads);
   barrier();
 
   // The ring: tiles from `at` to `end` of a phase are still to be copied, those from split on further away by jump.
@@ -472,7 +503,7 @@ FN void step(const State* state, const u32* steps, const Layer* layers, u32 coun
   u32 copying = 0, at = 0, end = 0, split = 0, jump = 0, full = 0, next = 0;  // slots to fill and to use
   const u8* tiles = nullptr;
   auto begin_copies = [&]() INLINE {
-    const Shape* s = exchange->shapes + (copying == 4 * count ? (u32)kHead : copying % 4);
+    const Shape* s = room().exchange->shapes + (copying == 4 * count ? (u32)kHead : copying % 4);
     const u32 all = s->lines * s->columns;
     at = warp() * all / kWarps, end = (warp() + 1) * all / kWarps;
     split = s->own * s->columns, jump = (s->results - s->own) * s->columns;
@@ -481,6 +512,7 @@ FN void step(const State* state, const u32* steps, const Layer* layers, u32 coun
   // refill fills n slots of the ring. There is a group of copies for each, if perhaps an empty one, so that their number says which
   // have arrived.
   auto refill = [&](u32 n) INLINE {
+    UNROLL_BY(1)
     for (; n > 0; n--) {
       while (at == end && copying + 1 < phases) {
         copying++;
@@ -497,23 +529,26 @@ FN void step(const State* state, const u32* steps, const Layer* layers, u32 coun
   begin_copies();
   refill(Depth);
 
-  Heads h = {heads, kv_heads, shared, dim, state->position, state->position / kPage + 1, *steps * count, z, nullptr, parts};
-  const u32 units = kv_heads * h.chunks;
+  const u32 position = state->position, units = kv_heads * (position / kPage + 1), first_tag = *steps * count + 1;
   u32 parity = 0;
   auto page_of = [&](u32 layer, u32 unit) INLINE { return (float*)(state->table[unit / kv_heads] + layer * page) + (u64)(unit % kv_heads) * dim * kPage; };
   auto copy_page = [&](u32 layer, u32 unit) INLINE {
     const float* from = page_of(layer, unit);
+    const Room r = room();
+    UNROLL_BY(1)
     for (u32 i = thread(); i < dim * kPage / 4; i += kThreads) {
-      copy_async((f32x4*)keys + i, (const f32x4*)from + i);
-      copy_async((f32x4*)values + i, (const f32x4*)(from + (u64)kv_dim * kPage) + i);
+      copy_async((f32x4*)r.keys + i, (const f32x4*)from + i);
+      copy_async((f32x4*)r.values + i, (const f32x4*)(from + (u64)kv_dim * kPage) + i);
     }
-    arrivals_announce(&exchange->arrived);
+    arrivals_announce(&r.exchange->arrived);
   };
   if (block_x() < units) {
-    for (u32 i = thread(); i < dim; i += kThreads) turn[i] = angles[(u64)h.position * dim + i];
+    UNROLL_BY(1)
+    for (u32 i = thread(); i < dim; i += kThreads) room().turn[i] = angles[(u64)position * dim + i];
     copy_page(0, block_x());
   }
 
+  UNROLL_BY(1)
   for (u32 phase = 0; phase < phases; phase++) {
     // Vectors of the layer, in the order of their use.
     const u32 layer = phase / 4, kind = phase == 4 * count ? (u32)kHead : phase % 4;
@@ -526,24 +561,27 @@ FN void step(const State* state, const u32* steps, const Layer* layers, u32 coun
     const u32 site = layer * 8 + (kind == kO ? 3 : kind == kGateUp ? 5 : kind == kDown ? 6 : 0);
 
     if (kind == kO) {
-      h.qkv = qkv;
-      h.tag++;
+      const Heads h = {heads, kv_heads, shared, dim, position, position / kPage + 1, first_tag + layer, z, qkv, parts};
+      UNROLL_BY(1)
       for (u32 unit = block_x(); unit < units; unit += blocks_x()) {
         if (unit != block_x()) copy_page(layer, unit);
-        arrivals_wait(&exchange->arrived, parity);
+        const Room r = room();
+        arrivals_wait(&r.exchange->arrived, parity);
         parity ^= 1;
         float* page_keys = page_of(layer, unit);
-        attend_unit(h, unit % kv_heads, unit / kv_heads, keys, values, scratch, turn, table + layer % 2, page_keys, page_keys + (u64)kv_dim * kPage, bad, site - 2);
+        attend_unit(h, unit % kv_heads, unit / kv_heads, r.keys, r.values, r.scratch, r.turn, r.table + layer % 2, page_keys, page_keys + (u64)kv_dim * kPage, bad, site - 2);
         barrier();
       }
       if (block_x() < units && layer + 1 < count) copy_page(layer + 1, block_x());
+      UNROLL_BY(1)
       for (u32 slice = block_x() + warp() * blocks_x(); slice < q_dim / 32; slice += kWarps * blocks_x()) merge_slice(h, slice * 32, att);
     }
     if (kind == kGateUp) tabulate(layer + 1);
 
     // The input: what does not depend on it first.
-    const Shape s = exchange->shapes[kind];
-    const Matrix* m = &table[layer % 2].matrices[phase % 4];
+    const Room r = room();
+    const Shape s = r.exchange->shapes[kind];
+    const Matrix* m = &r.table[layer % 2].matrices[phase % 4];
     const u32 n = s.columns * 128, threads = s.own * 16;
     const bool pairs = s.lines > s.own, biased = m->bias != nullptr, adds = kind == kO || kind == kDown;
     float scale = 0, shift = 0, up_scale = 0, up_shift = 0, old = 0;
@@ -558,23 +596,24 @@ FN void step(const State* state, const u32* steps, const Layer* layers, u32 coun
         u32 word[1];
         await_words(word, (const u32*)(kind == kO ? in : middle) + place(row), 0, 1);
         old = from_bits(word[0]);
-        if (m[-1].pre.kind != kNoNorm) old = normalized(exchange->pre, old, m[-1].pre.w, m[-1].pre.b, row, m[-1].pre.kind);
+        if (m[-1].pre.kind != kNoNorm) old = normalized(r.exchange->pre, old, m[-1].pre.w, m[-1].pre.b, row, m[-1].pre.kind);
       }
     };
     if (thread() < threads) factors(thread());
-    const float a = quantize_vector(codes, vector, exchange, kind == kO ? att : kind == kGateUp ? middle : kind == kDown ? gated : in, n, m, bad, site);
+    const float a = quantize_vector(r.codes, r.vector, r.exchange, kind == kO ? att : kind == kGateUp ? middle : kind == kDown ? gated : in, n, m, bad, site);
     barrier();
-    const i32 excess = 2 * warp_sum(lane() < kWarps ? exchange->sums[lane()] : 0);  // the codes of trits are 2 more than the trits
+    const i32 excess = 2 * warp_sum(lane() < kWarps ? r.exchange->sums[lane()] : 0);  // the codes of trits are 2 more than the trits
 
     // The product.
     const u32 all = s.lines * s.columns, stop = (warp() + 1) * all / kWarps;
     u32 i = warp() * all / kWarps, line = i / s.columns, left = s.columns - (i - line * s.columns), used = 0;
-    u32 q = shared_address(codes) + (s.columns - left) * 128 + t * 32;
+    u32 q = shared_address(r.codes) + (s.columns - left) * 128 + t * 32;
     i32 acc[4][4] = {};
     while (i < stop) {
       refill(used);
       used = least(stop - i, Depth);
       wait_for<Depth>(Depth - used);
+      UNROLL_BY(1)
       for (u32 k = 0; k < used; k++) {
         const u32x4 w = load_shared(ring + next * 512), low = load_shared(q), high = load_shared(q + 16);
         next = next + 1 == Depth ? 0 : next + 1;
@@ -586,8 +625,8 @@ FN void step(const State* state, const u32* steps, const Layer* layers, u32 coun
         if (--left == 0 || i + k + 1 == stop) {
           // The masked codes of plane p are 4^p times too great, and so is their sum.
           if (t == 0) {
-            shared_add(sums + line * 16 + g, acc[0][0] + (acc[1][0] >> 2) + (acc[2][0] >> 4) + (acc[3][0] >> 6));
-            shared_add(sums + line * 16 + g + 8, acc[0][2] + (acc[1][2] >> 2) + (acc[2][2] >> 4) + (acc[3][2] >> 6));
+            shared_add(r.sums + line * 16 + g, acc[0][0] + (acc[1][0] >> 2) + (acc[2][0] >> 4) + (acc[3][0] >> 6));
+            shared_add(r.sums + line * 16 + g + 8, acc[0][2] + (acc[1][2] >> 2) + (acc[2][2] >> 4) + (acc[3][2] >> 6));
           }
           UNROLL
           for (int p = 0; p < 4; p++)
@@ -602,15 +641,16 @@ FN void step(const State* state, const u32* steps, const Layer* layers, u32 coun
     barrier();
 
     // The results.
-    for (u32 r = thread(); r < threads; r += kThreads) {
-      if (r >= kThreads) factors(r);
+    UNROLL_BY(1)
+    for (u32 i = thread(); i < threads; i += kThreads) {
+      if (i >= kThreads) factors(i);
       auto result = [&](u32 i, float scale, float shift) INLINE {
-        const float v = mul32(to_float(sums[i] - excess), div32(mul32(scale, a), 127.0f));
-        sums[i] = 0;
+        const float v = mul32(to_float(r.sums[i] - excess), div32(mul32(scale, a), 127.0f));
+        r.sums[i] = 0;
         return biased ? add32(v, shift) : v;
       };
-      const u32 row = s.first * 16 + r;
-      float v = result(r, scale, shift);
+      const u32 row = s.first * 16 + i;
+      float v = result(i, scale, shift);
       if (pairs) {
         if (mode == kReLU2) {
           v = v <= 0 ? 0.0f : v;
@@ -618,7 +658,7 @@ FN void step(const State* state, const u32* steps, const Layer* layers, u32 coun
         } else {
           v = div32(v, add32(1.0f, exp32(-v)));
         }
-        v = mul32(v, result(threads + r, up_scale, up_shift));
+        v = mul32(v, result(threads + i, up_scale, up_shift));
       }
       if (adds) v = add32(old, v);
       if (kind == kHead)

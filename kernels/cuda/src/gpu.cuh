@@ -226,6 +226,12 @@ FN void release_grid() {}
 #endif
 #endif
 
+// opaque returns v, of which the compiler does not know that it is the same each time.
+FN u32 opaque(u32 v) {
+  asm volatile("" : "+r"(v));
+  return v;
+}
+
 FN u32 lane() { return thread() & 31; }
 FN u32 warp() { return thread() >> 5; }
 FN u32 warps() { return threads() >> 5; }
