@@ -45,7 +45,7 @@ func (w *ternary) plain() bool {
 
 // Kernel step of src/decode.cu.
 const (
-	stepWarps   = 16
+	stepWarps   = 8
 	layerWords  = 4*10 + 6 // struct Layer, in words of 8 bytes
 	exchangeLen = 512      // struct Exchange, rounded up
 )
@@ -54,7 +54,7 @@ const (
 var stepKernels = []struct {
 	kernel kernel
 	depth  int
-}{{decodeStep16, 16}, {decodeStep8, 8}, {decodeStep2, 2}}
+}{{decodeStep24, 24}, {decodeStep12, 12}, {decodeStep4, 4}}
 
 // stepShape is how the kernel is launched.
 type stepShape struct {
@@ -83,7 +83,7 @@ func (e *Engine) shapeStep() (stepShape, bool) {
 // canSingle reports whether the kernels of src/decode.cu fit the model. What they leave out takes the general path.
 func (e *Engine) canSingle() bool {
 	c := &e.c
-	if !c.Int8 || c.HeadDim%32 != 0 || c.HeadDim > 256 || max(c.Hidden, c.FFN, c.Heads*c.HeadDim) > stepWarps*kernels.BlockLen {
+	if !c.Int8 || c.HeadDim%32 != 0 || c.HeadDim > 256 || max(c.Hidden, c.FFN, c.Heads*c.HeadDim) > 2*stepWarps*kernels.BlockLen {
 		return false
 	}
 	if e.p.headTernary.rows > 0 && !e.p.headTernary.plain() {

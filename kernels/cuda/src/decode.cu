@@ -19,7 +19,7 @@
 //	1  five kernels a layer, programmatic dependent launch   1,185
 #include "dense.cuh"
 
-enum : u32 { kWarps = 16, kThreads = 32 * kWarps, kEmpty = 0xffffffff };
+enum : u32 { kWarps = 8, kThreads = 32 * kWarps, kEmpty = 0xffffffff };
 
 // State of the sequence on the device; table holds the addresses of its pages.
 struct State {
@@ -59,7 +59,7 @@ struct Shape {
 // Exchange is what the warps of a block tell each other.
 struct Exchange {
   Shape shapes[kPhases];
-  float part[kWarps];  // sums of blocks of elements
+  float part[2 * kWarps];  // sums of blocks of elements
   u32 tops[kWarps];
   i32 sums[kWarps];  // of codes
   Deviation pre;     // of the residual stream
@@ -103,17 +103,18 @@ FN void await_words(W (&w)[N], const W* from, u64 step, u32 count, u32 tag = 0) 
   }
 }
 
-enum : u32 { kQuads = 4 };  // of a vector that a thread takes at a time
+enum : u32 { kQuads = 8 };  // of a vector that a thread takes at a time
 
-// sum_blocks is a vector sum of section 3 over a vector in shared memory of n elements: own gives what a lane has of the kBlock elements of a
-// warp. It begins and ends with a barrier.
+// sum_blocks is a vector sum of section 3 over a vector in shared memory of n elements, at most 16 blocks: own gives what a lane has of the
+// kBlock elements from one on. It begins and ends with a barrier.
 template <class Own>
 FN float sum_blocks(u32 n, Exchange* x, Own own) {
   const u32 blocks = (n + kBlock - 1) / kBlock;
   barrier();
-  if (warp() < blocks) {
-    const float l = fold(own(warp() * kBlock));
-    if (lane() == 0) x->part[warp()] = l;
+  UNROLL_BY(1)
+  for (u32 block = warp(); block < blocks; block += kWarps) {
+    const float l = fold(own(block * kBlock));
+    if (lane() == 0) x->part[block] = l;
   }
   barrier();
   float sum = x->part[0];
@@ -513,17 +514,27 @@ FN void step(const State* state, const u32* steps, const Layer* layers, u32 coun
   // have arrived.
   auto refill = [&](u32 n) INLINE {
     UNROLL_BY(1)
-    for (; n > 0; n--) {
-      while (at == end && copying + 1 < phases) {
+    while (n > 0) {
+      if (at == end && copying + 1 < phases) {
         copying++;
         begin_copies();
+        continue;
       }
-      if (at < end) {
-        copy_async_to(ring + full * 512, tiles + (u64)(at >= split ? at + jump : at) * 512);
-        at++;
+      // As many as lie in one piece, both there and here.
+      u32 len = least(n, Depth - full);
+      const bool any = at < end;
+      if (any) len = least(len, (at < split ? least(split, end) : end) - at);
+      const u8* from = tiles + (u64)(at >= split ? at + jump : at) * 512;
+      u32 to = ring + full * 512;
+      n -= len, full += len;
+      if (full == Depth) full = 0;
+      if (any) at += len;
+      UNROLL_BY(1)
+      for (; len > 0; len--) {
+        if (any) copy_async_to(to, from);
+        copy_commit();
+        from += 512, to += 512;
       }
-      copy_commit();
-      full = full + 1 == Depth ? 0 : full + 1;
     }
   };
   begin_copies();
@@ -609,20 +620,27 @@ FN void step(const State* state, const u32* steps, const Layer* layers, u32 coun
     u32 i = warp() * all / kWarps, line = i / s.columns, left = s.columns - (i - line * s.columns), used = 0;
     u32 q = shared_address(r.codes) + (s.columns - left) * 128 + t * 32;
     i32 acc[4][4] = {};
+    UNROLL_BY(1)
     while (i < stop) {
       refill(used);
       used = least(stop - i, Depth);
       wait_for<Depth>(Depth - used);
       UNROLL_BY(1)
-      for (u32 k = 0; k < used; k++) {
-        const u32x4 w = load_shared(ring + next * 512), low = load_shared(q), high = load_shared(q + 16);
-        next = next + 1 == Depth ? 0 : next + 1;
-        q += 128;
-        mma_u8(acc[0], w.x & 0x03030303, w.y & 0x03030303, w.z & 0x03030303, w.w & 0x03030303, low.x, low.y);
-        mma_u8(acc[1], w.x & 0x0c0c0c0c, w.y & 0x0c0c0c0c, w.z & 0x0c0c0c0c, w.w & 0x0c0c0c0c, low.z, low.w);
-        mma_u8(acc[2], w.x & 0x30303030, w.y & 0x30303030, w.z & 0x30303030, w.w & 0x30303030, high.x, high.y);
-        mma_u8(acc[3], w.x & 0xc0c0c0c0, w.y & 0xc0c0c0c0, w.z & 0xc0c0c0c0, w.w & 0xc0c0c0c0, high.z, high.w);
-        if (--left == 0 || i + k + 1 == stop) {
+      for (u32 rest = used; rest > 0;) {
+        // As many as lie in one line, and before the ring's end.
+        u32 len = least(least(rest, left), Depth - next), slot = ring + next * 512;
+        rest -= len, i += len, left -= len, next += len;
+        if (next == Depth) next = 0;
+        UNROLL_BY(1)
+        for (; len > 0; len--) {
+          const u32x4 w = load_shared(slot), low = load_shared(q), high = load_shared(q + 16);
+          slot += 512, q += 128;
+          mma_u8(acc[0], w.x & 0x03030303, w.y & 0x03030303, w.z & 0x03030303, w.w & 0x03030303, low.x, low.y);
+          mma_u8(acc[1], w.x & 0x0c0c0c0c, w.y & 0x0c0c0c0c, w.z & 0x0c0c0c0c, w.w & 0x0c0c0c0c, low.z, low.w);
+          mma_u8(acc[2], w.x & 0x30303030, w.y & 0x30303030, w.z & 0x30303030, w.w & 0x30303030, high.x, high.y);
+          mma_u8(acc[3], w.x & 0xc0c0c0c0, w.y & 0xc0c0c0c0, w.z & 0xc0c0c0c0, w.w & 0xc0c0c0c0, high.z, high.w);
+        }
+        if (left == 0 || i == stop) {
           // The masked codes of plane p are 4^p times too great, and so is their sum.
           if (t == 0) {
             shared_add(r.sums + line * 16 + g, acc[0][0] + (acc[1][0] >> 2) + (acc[2][0] >> 4) + (acc[3][0] >> 6));
@@ -636,7 +654,6 @@ FN void step(const State* state, const u32* steps, const Layer* layers, u32 coun
           q -= s.columns * 128;
         }
       }
-      i += used;
     }
     barrier();
 
@@ -677,9 +694,9 @@ FN void step(const State* state, const u32* steps, const Layer* layers, u32 coun
                  u32 kv_heads, u32 dim, u32 vocab, float z, u32 mode, u32 widest, u32 most_lines, u32* bad) {                                                                                                                 \
     step<depth>(state, steps, layers, count, vectors, parts, x, logits, angles, page, hidden, ffn, heads, kv_heads, dim, vocab, z, mode, widest, most_lines, bad);                                                            \
   }
-STEP(decode_step_16, 16)
-STEP(decode_step_8, 8)
-STEP(decode_step_2, 2)
+STEP(decode_step_24, 24)
+STEP(decode_step_12, 12)
+STEP(decode_step_4, 4)
 
 // begin_step prepares a step: it counts steps, empties the n words of vectors, and makes the first hidden of them the state's row of the embedding.
 KERNEL(begin_step, const State* state, u32* steps, float* vectors, u64 n, u32 hidden, const u8* w, const float* scales, u32 rows, u32 type) {
