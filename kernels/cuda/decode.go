@@ -45,18 +45,16 @@ func (w *ternary) plain() bool {
 
 // Kernel step of src/decode.cu.
 const (
-	stepWarps   = 8 // one of them copies
-	stageBytes  = 64 * tileBytes
-	stepColumns = 14 * kernels.BlockLen // of a vector, at most
-	layerWords  = 4*10 + 6              // struct Layer, in words of 8 bytes
-	exchangeLen = 1024                  // struct Exchange, rounded up
+	stepWarps   = 8
+	layerWords  = 4*10 + 6 // struct Layer, in words of 8 bytes
+	exchangeLen = 512      // struct Exchange, rounded up
 )
 
-// stepKernels are the variants of the kernel by the stages of their ring of tiles.
+// stepKernels are the variants of the kernel by the tiles that a warp is ahead of itself.
 var stepKernels = []struct {
 	kernel kernel
-	stages int
-}{{decodeStep3, 3}, {decodeStep2, 2}, {decodeStep1, 1}}
+	depth  int
+}{{decodeStep24, 24}, {decodeStep12, 12}, {decodeStep4, 4}}
 
 // stepShape is how the kernel is launched.
 type stepShape struct {
@@ -65,7 +63,7 @@ type stepShape struct {
 	widest, lines int // most columns of a matrix; most rows of tiles in a block
 }
 
-// shapeStep chooses the variant with the longest ring that fits the device, if any does. Each block needs a row of tiles of every matrix in a layer.
+// shapeStep chooses the deepest variant that fits the device, if any does. Each block needs a row of tiles of every matrix in a layer.
 func (e *Engine) shapeStep() (stepShape, bool) {
 	c := &e.c
 	qDim, shared := c.Heads*c.HeadDim, c.Heads/c.KVHeads
@@ -75,7 +73,7 @@ func (e *Engine) shapeStep() (stepShape, bool) {
 	s.lines = max(share(qDim+2*c.KVHeads*c.HeadDim), share(c.Hidden), 2*share(c.FFN), share(e.p.headTernary.rows))
 	rest := 4*((2*kernels.PageLen+shared+3)*c.HeadDim+kernels.PageLen*shared) + (s.widest+kernels.BlockLen-1)/kernels.BlockLen*kernels.BlockLen*4 + s.widest + 4*tileRows*s.lines + 2*8*layerWords + exchangeLen
 	for _, k := range stepKernels {
-		if s.kernel, s.shared = k.kernel, k.stages*stageBytes+rest; s.shared <= e.d.dev.Info.SharedPerBlockOptin {
+		if s.kernel, s.shared = k.kernel, stepWarps*k.depth*tileBytes+rest; s.shared <= e.d.dev.Info.SharedPerBlockOptin {
 			return s, true
 		}
 	}
@@ -85,7 +83,7 @@ func (e *Engine) shapeStep() (stepShape, bool) {
 // canSingle reports whether the kernels of src/decode.cu fit the model. What they leave out takes the general path.
 func (e *Engine) canSingle() bool {
 	c := &e.c
-	if !c.Int8 || c.HeadDim%32 != 0 || c.HeadDim > 256 || max(c.Hidden, c.FFN, c.Heads*c.HeadDim) > stepColumns {
+	if !c.Int8 || c.HeadDim%32 != 0 || c.HeadDim > 256 || max(c.Hidden, c.FFN, c.Heads*c.HeadDim) > 2*stepWarps*kernels.BlockLen {
 		return false
 	}
 	if e.p.headTernary.rows > 0 && !e.p.headTernary.plain() {

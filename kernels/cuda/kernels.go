@@ -42,9 +42,9 @@ const (
 	attendTiles128
 	beginStep
 	placeVector
-	decodeStep3
-	decodeStep2
-	decodeStep1
+	decodeStep24
+	decodeStep12
+	decodeStep4
 	adjustLogits
 	weighCandidates
 	chooseToken
@@ -82,9 +82,9 @@ var table = [numKernels]struct{ name, file, params string }{
 	attendTiles128:       {"attend_tiles_128", "base", "ppppUuuf"},
 	beginStep:            {"begin_step", "decode", "pppUuppuu"},
 	placeVector:          {"place_vector", "decode", "ppu"},
-	decodeStep3:          {"decode_step_3", "decode", "pppupppppUuuuuuufuuup"},
-	decodeStep2:          {"decode_step_2", "decode", "pppupppppUuuuuuufuuup"},
-	decodeStep1:          {"decode_step_1", "decode", "pppupppppUuuuuuufuuup"},
+	decodeStep24:         {"decode_step_24", "decode", "pppupppppUuuuuuufuuup"},
+	decodeStep12:         {"decode_step_12", "decode", "pppupppppUuuuuuufuuup"},
+	decodeStep4:          {"decode_step_4", "decode", "pppupppppUuuuuuufuuup"},
 	adjustLogits:         {"adjust_logits", "decode", "pppupppu"},
 	weighCandidates:      {"weigh_candidates", "decode", "pppu"},
 	chooseToken:          {"choose_token", "decode", "pppuppp"},
@@ -146,7 +146,7 @@ func (d *Device) launch(k kernel, x, y, threads, shared int) {
 	if x == 0 || y == 0 {
 		return
 	}
-	d.config = driver.LaunchConfig{Programmatic: d.dependent && k >= adjustLogits, Cooperative: k >= decodeStep3 && k <= decodeStep1, Grid: [3]uint32{uint32(x), uint32(y), 1}, Block: [3]uint32{uint32(threads), 1, 1}, Shared: uint32(shared)}
+	d.config = driver.LaunchConfig{Programmatic: d.dependent && k >= adjustLogits, Cooperative: k >= decodeStep24 && k <= decodeStep4, Grid: [3]uint32{uint32(x), uint32(y), 1}, Block: [3]uint32{uint32(threads), 1, 1}, Shared: uint32(shared)}
 	if d.profile != nil {
 		d.config.Programmatic = false
 		d.fail(d.profile.mark(d, k))

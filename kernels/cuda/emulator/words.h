@@ -153,7 +153,6 @@ FN u32 shared_address(const void* p) { return (u32)((const u8*)p - emulator::sha
 FN void copy_async_to(u32 to, const void* from) { copy_async(emulator::shared_memory + to, from); }
 FN u32x4 load_shared(u32 from) { return *(const u32x4*)aligned(emulator::shared_memory + from); }
 FN void copy_commit() {}
-FN void copy_wait_all() {}
 template <int N>
 FN void copy_wait() {}
 
@@ -184,7 +183,6 @@ FN void arrivals_announce(u64* p) {
   *p += 1ull << 32;
   if ((*p >> 32 & 0xffff) == (*p & 0xffff)) *p = (*p & 0xffff) | ((*p >> 63 ^ 1) << 63);
 }
-FN void arrivals_arrive(u64* p) { arrivals_announce(p); }
 FN void arrivals_wait(u64* p, u32 parity) {
   while (*(volatile u64*)p >> 63 == parity) emulator::idle();
 }

@@ -104,7 +104,6 @@ var forms = compileForms([]form{
 	{pattern: `ldmatrix\.sync\.aligned\.m8n8\.x2(\.trans)?\.shared\.b16`, operands: "2a", version: 65, target: 75},
 
 	{pattern: `mbarrier\.init\.shared\.b64`, operands: "ai", version: 70, target: 80},
-	{pattern: `mbarrier\.arrive\.shared\.b64`, operands: "ta", version: 70, target: 80},
 	{pattern: `mbarrier\.test_wait\.parity\.shared\.b64`, operands: "pai", version: 71, target: 80},
 	{pattern: `cp\.async\.mbarrier\.arrive\.noinc\.shared\.b64`, operands: "a", version: 70, target: 80},
 	{pattern: `bar\.sync|barrier\.sync`, operands: "i?i", version: 60, target: 30},

@@ -154,7 +154,6 @@ FN u32x4 load_shared(u32 from) {
   return v;
 }
 FN void copy_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
-FN void copy_wait_all() { asm volatile("cp.async.wait_all;" ::: "memory"); }
 // copy_wait waits until at most n groups of copies of this thread are under way.
 template <int N>
 FN void copy_wait() {
@@ -209,8 +208,6 @@ FN void idle() {}
 // started so far, and arrivals_wait returns when all of them have arrived. parity is that of the number of times before.
 FN void arrivals_init(u64* p, u32 threads) { asm volatile("mbarrier.init.shared.b64 [%0], %1;" ::"r"(shared_address(p)), "r"(threads) : "memory"); }
 FN void arrivals_announce(u64* p) { asm volatile("cp.async.mbarrier.arrive.noinc.shared.b64 [%0];" ::"r"(shared_address(p)) : "memory"); }
-// arrivals_arrive announces that this thread is done with what the word is about.
-FN void arrivals_arrive(u64* p) { asm volatile("{\n\t.reg .b64 state;\n\tmbarrier.arrive.shared.b64 state, [%0];\n\t}" ::"r"(shared_address(p)) : "memory"); }
 FN void arrivals_wait(u64* p, u32 parity) {
   u32 done = 0;
   while (!done)
