@@ -15,6 +15,7 @@ import (
 type Device struct {
 	dev       *driver.Device
 	dependent bool // kernels may start before the one before them has ended
+	hopper    bool // the kernels of src/hopper.cu are there
 
 	// The rest is used inside dev.Do.
 	ctx     *driver.Context

@@ -186,5 +186,86 @@ FN void arrivals_announce(u64* p) {
 FN void arrivals_wait(u64* p, u32 parity) {
   while (*(volatile u64*)p >> 63 == parity) emulator::idle();
 }
+// matrix_word is the word of a row of 16 bytes that a lane shows the others.
+FN u32 matrix_word(emulator::Bank& bank, u32 lane, u32 byte) {
+  const u8* row;
+  memcpy(&row, bank[lane], 8);
+  u32 v;
+  memcpy(&v, row + byte, 4);
+  return v;
+}
+FN emulator::Bank& show_row(const void* row) {
+  if ((u64)row % 16) emulator::fail("a row of a matrix is not aligned");
+  emulator::Bank& bank = emulator::next_bank();
+  memcpy(bank[emulator::thread_index & 31], &row, 8);
+  emulator::warp_barrier();
+  return bank;
+}
+FN void load_matrices(u32 v[4], const void* row) {
+  emulator::Bank& bank = show_row(row);
+  const u32 g = emulator::thread_index % 32 / 4, t = emulator::thread_index % 4;
+  for (u32 i = 0; i < 4; i++) v[i] = matrix_word(bank, 8 * i + g, 4 * t);
+}
+FN void load_matrices_across(u32 v[4], const void* row) {
+  emulator::Bank& bank = show_row(row);
+  const u32 g = emulator::thread_index % 32 / 4, t = emulator::thread_index % 4;
+  for (u32 i = 0; i < 4; i++) {
+    v[i] = 0;
+    for (u32 h = 0; h < 2; h++) v[i] |= (matrix_word(bank, 8 * i + 2 * t + h, g / 2 * 4) >> g % 2 * 16 & 0xffff) << 16 * h;
+  }
+}
 FN void await_grid() {}
 FN void release_grid() {}
+
+// The words of src/hopper.cuh. A ring barrier is the arrivals it wants, those that lack (from bit 12), its parity (bit 24) and the bytes
+// that lack (from bit 32).
+FN void ring_turn(u64* p) {
+  if ((*p >> 12 & 0xfff) == 0 && (i32)(*p >> 32) == 0) *p = (*p & 0xfff) | (*p & 0xfff) << 12 | ((*p >> 24 & 1) ^ 1) << 24;
+}
+FN void ring_init(u64* p, u32 arrivals) { *p = arrivals | arrivals << 12; }
+FN void ring_ready() {}
+FN void ring_arrive(u64* p) {
+  if ((*p >> 12 & 0xfff) == 0) emulator::fail("more arrivals than a ring barrier wants");
+  *p -= 1 << 12;
+  ring_turn(p);
+}
+FN void ring_expect(u64* p, u32 bytes) {
+  *p += (u64)bytes << 32;
+  ring_arrive(p);
+}
+FN void ring_wait(u64* p, u32 parity) {
+  while ((*(volatile u64*)p >> 24 & 1) == parity) emulator::idle();
+}
+FN void copy_bulk(void* to, const void* from, u32 bytes, u64* p) {
+  if (bytes % 16) emulator::fail("a copy is not of whole chunks of 16 bytes");
+  memcpy((void*)aligned(to), aligned(from), bytes);
+  *p -= (u64)bytes << 32;
+  ring_turn(p);
+}
+FN u64 tile_operand(const void* p, u32 i) {
+  if (shared_address(p) % 1024) emulator::fail("an operand in shared memory is not aligned to 1024 bytes");
+  return shared_address(p) | (u64)i << 32;
+}
+FN void tile_begin() {}
+FN void tile_commit() {}
+template <int N>
+FN void tile_wait() {}
+template <int Words>
+FN void multiply_tile(i32 (&c)[Words], const u32* a, u64 b) {
+  const u32 self = emulator::thread_index & 31, g = self / 4, t = self % 4, i = (u32)(b >> 32);
+  const u8* columns = emulator::shared_memory + (u32)b;
+  emulator::Bank& bank = emulator::next_bank();
+  memcpy(bank[self], a, 16);
+  emulator::warp_barrier();
+  i8 rows[2][32];
+  for (u32 l = 0; l < 4; l++)
+    for (u32 k = 0; k < 4; k++) memcpy(rows[k % 2] + k / 2 * 16 + 4 * l, &bank[4 * g + l][k], 4);
+  for (u32 w = 0; w < Words; w++) {
+    const u32 column = w / 4 * 8 + 2 * t + w % 2;
+    for (u32 h = 0; h < 2; h++) {
+      const i8* x = (const i8*)columns + column * 128 + (2 * i + h ^ column % 8) * 16;
+      const i8* r = rows[w / 2 % 2] + 16 * h;
+      for (u32 k = 0; k < 16; k++) c[w] += r[k] * x[k];
+    }
+  }
+}

@@ -1,6 +1,7 @@
 package ptx
 
 import (
+	"fmt"
 	"regexp"
 	"strings"
 )
@@ -12,8 +13,9 @@ import (
 // wider, also as a list where the name has .v2 or .v4, w of twice the bits, s of the
 // type behind the result's or wider, i an integer of 32 bits, p a predicate, a an
 // address, l a label, 2 and 4 lists of so many registers of 32 bits, m one of 64 bits
-// or a list of two halves. What follows ?
-// may be left out.
+// or a list of two halves, d a register of 64 bits, L a list of half as many registers
+// of 32 bits as the name has columns (n160), _ no result. What follows ? may be left
+// out.
 type form struct {
 	pattern  string
 	operands string
@@ -104,6 +106,14 @@ var forms = compileForms([]form{
 	{pattern: `ldmatrix\.sync\.aligned\.m8n8\.x2(\.trans)?\.shared\.b16`, operands: "2a", version: 65, target: 75},
 
 	{pattern: `mbarrier\.init\.shared\.b64`, operands: "ai", version: 70, target: 80},
+	{pattern: `mbarrier\.arrive\.shared\.b64`, operands: "_a", version: 70, target: 80},
+	{pattern: `mbarrier\.arrive\.expect_tx\.shared\.b64`, operands: "_ai", version: 80, target: 90},
+	{pattern: `mbarrier\.try_wait\.parity\.shared\.b64`, operands: "pai", version: 78, target: 90},
+	{pattern: `fence\.mbarrier_init\.release\.cluster`, version: 80, target: 90},
+	{pattern: `cp\.async\.bulk\.shared::cluster\.global\.mbarrier::complete_tx::bytes`, operands: "aaia", version: 80, target: 90},
+	{pattern: `wgmma\.(fence|commit_group)\.sync\.aligned`, version: 80, target: 90},
+	{pattern: `wgmma\.wait_group\.sync\.aligned`, operands: "i", version: 80, target: 90},
+	{pattern: `wgmma\.mma_async\.sync\.aligned\.m64n(8|16|24|32|48|64|80|96|112|128|144|160|176|192|208|224|240|256)k32\.s32\.s8\.s8`, operands: "L4di", version: 80, target: 90},
 	{pattern: `mbarrier\.test_wait\.parity\.shared\.b64`, operands: "pai", version: 71, target: 80},
 	{pattern: `cp\.async\.mbarrier\.arrive\.noinc\.shared\.b64`, operands: "a", version: 70, target: 80},
 	{pattern: `bar\.sync|barrier\.sync`, operands: "i?i", version: 60, target: 30},
@@ -142,6 +152,8 @@ func findForm(op string) *form {
 			switch {
 			case typeSizes[part] > 0:
 				types = append(types, part)
+			case strings.HasPrefix(part, "m64n"):
+				fmt.Sscanf(part, "m64n%dk", &f.vector)
 			case part == "v2" || part == "v4":
 				f.vector = int(part[1] - '0')
 			}

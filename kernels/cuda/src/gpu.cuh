@@ -214,6 +214,16 @@ FN void arrivals_wait(u64* p, u32 parity) {
     asm volatile("{\n\t.reg .pred p;\n\tmbarrier.test_wait.parity.shared.b64 p, [%1], %2;\n\tselp.u32 %0, 1, 0, p;\n\t}" : "=r"(done) : "r"(shared_address(p)), "r"(parity) : "memory");
 }
 
+// load_matrices loads four matrices of 8 rows x 16 bytes from shared memory: lane 8i+r names row r of matrix i, and of matrix i
+// each lane gets into v[i] the bytes 4t..4t+3 of row g, with g = lane/4 and t = lane%4. load_matrices_across takes elements of two
+// bytes and gives those of rows 2t and 2t+1 in column g.
+FN void load_matrices(u32 v[4], const void* row) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];" : "=r"(v[0]), "=r"(v[1]), "=r"(v[2]), "=r"(v[3]) : "r"(shared_address(row)) : "memory");
+}
+FN void load_matrices_across(u32 v[4], const void* row) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];" : "=r"(v[0]), "=r"(v[1]), "=r"(v[2]), "=r"(v[3]) : "r"(shared_address(row)) : "memory");
+}
+
 // Programmatic dependent launch: await_grid returns when the kernels before this one have finished and their writes
 // are visible, and release_grid lets the next kernel start. Without it, and before sm_90, both do nothing, because
 // kernels of a stream follow each other.

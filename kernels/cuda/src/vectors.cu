@@ -2,11 +2,12 @@
 // sections 6, 7, 10, 11 and 13). One block a row, one thread an element; the sums are block_sum.
 #include "numerics.cuh"
 
-// norm_rows normalizes each of the rows of n elements; y may be x. Where section 6 asks for an error, bad becomes the
-// least site that saw one.
-KERNEL(norm_rows, float* y, const float* x, const float* w, const float* b, u32 n, u32 kind, float eps, u32* bad, u32 site) {
-  y += (u64)block_x() * n;
-  x += (u64)block_x() * n;
+// norm_rows normalizes vectors of n elements, `heads` to a row and the rows of x and y ld apart; y may be x. Where section 6 asks for
+// an error, bad becomes the least site that saw one.
+KERNEL(norm_rows, float* y, const float* x, const float* w, const float* b, u32 n, u32 heads, u32 ld, u32 kind, float eps, u32* bad, u32 site) {
+  const u64 at = (u64)(block_x() / heads) * ld + block_x() % heads * n;
+  y += at;
+  x += at;
   Deviation d = deviation(x, n, kind, eps);
   bool ok = d.ok;
   for (u32 i = thread(); i < n; i += threads()) {
@@ -17,35 +18,88 @@ KERNEL(norm_rows, float* y, const float* x, const float* w, const float* b, u32 
   if (!ok) atomic_min(bad, site);
 }
 
-// quantize_rows normalizes rows of n elements and quantizes them to rows of stride codes, a multiple of 128, in the
-// order of code_word, zeros after them. maxima gets each row's absolute maximum.
-KERNEL(quantize_rows, i8* q, float* maxima, const float* x, const float* w, const float* b, u32 n, u32 stride, u32 kind, float eps, u32* bad, u32 site) {
-  x += (u64)block_x() * n;
-  u32* words = (u32*)(q + (u64)block_x() * stride);
-  Deviation d = deviation(x, n, kind, eps);
+// quantize_rows normalizes rows of n elements and quantizes them to codes of `tokens` tokens (see code_chunk), zeros after those of
+// a row. maxima gets each row's absolute maximum. A warp computes blocks of 1024 elements and keeps its first in registers, so that
+// a row is read once where there is a warp for each block. Shared memory: 1024 bytes a warp.
+BOUNDED_KERNEL(1024, 1, quantize_rows, i8* q, float* maxima, const float* x, const float* w, const float* b, u32 n, u32 columns, u32 tokens, u32 kind, float eps, u32* bad, u32 site) {
+  __shared__ float part[32];
+  const u32 row = block_x(), first = warp() * kBlock + lane(), stride = warps() * kBlock;
+  x += (u64)row * n;
+  float held[32];
+  UNROLL
+  for (u32 j = 0; j < 32; j++) held[j] = first + 32 * j < n ? x[first + 32 * j] : 0.0f;
+  // each calls step with the elements of this lane from base on, ascending.
+  auto each = [&](u32 base, auto step) INLINE {
+    if (base == first) {
+      UNROLL
+      for (u32 j = 0; j < 32; j++)
+        if (base + 32 * j < n) step(base + 32 * j, held[j]);
+    } else {
+      for (u32 j = 0; j < 32; j++)
+        if (base + 32 * j < n) step(base + 32 * j, x[base + 32 * j]);
+    }
+  };
+  auto sum = [&](auto step) INLINE {
+    float s = 0;
+    for (u32 start = 0; start < n; start += stride) {
+      float l = 0;
+      each(start + first, [&](u32, float v) INLINE { l = step(l, v); });
+      l = fold(l);
+      barrier();
+      if (lane() == 0) part[warp()] = l;
+      barrier();
+      for (u32 i = 0; i < warps() && start + i * kBlock < n; i++) s = start + i == 0 ? part[0] : add32(s, part[i]);
+    }
+    return s;
+  };
+  Deviation d = {0, 1, true};
+  if (kind == kLayer) d.mean = div32(sum([&](float l, float v) INLINE { return add32(l, v); }), (float)n);
+  if (kind != kNoNorm) {
+    const float ss = sum([&](float l, float v) INLINE {
+      if (kind == kLayer) v = sub32(v, d.mean);
+      return fma32(v, v, l);
+    });
+    d.r = div32(1.0f, sqrt32(add32(div32(ss, (float)n), eps)));
+    d.ok = finite(ss) && finite(d.r);
+    UNROLL
+    for (u32 j = 0; j < 32; j++)
+      if (first + 32 * j < n) held[j] = normalized(d, held[j], w, b, first + 32 * j, kind);
+  }
+  // From here on what is held is normalized, and what is read is not.
+  auto value = [&](u32 base, u32 i, float v) INLINE { return base == first ? v : normalized(d, v, w, b, i, kind); };
   u32 top = 0;
-  for (u32 i = thread(); i < n; i += threads()) top = greatest(top, bits(normalized(d, x[i], w, b, i, kind)) & kMagnitude);
+  for (u32 base = first; base - lane() < n; base += stride)
+    each(base, [&](u32 i, float v) INLINE { top = greatest(top, bits(value(base, i, v)) & kMagnitude); });
   top = block_greatest(top);
   if (thread() == 0 && (!d.ok || top >= kInfinity)) atomic_min(bad, site);
-  float a = at_least_least(from_bits(top));
-  float k = quantum(a);
-  for (u32 at = thread(); at < stride / 4; at += threads()) {
-    u32 word = 0;
-    for (u32 c = 0; c < 4; c++) {
-      u32 i = 4 * at + c;
-      if (i < n) word |= code(normalized(d, x[i], w, b, i, kind), k) << (8 * c);
-    }
-    words[at / 32 * 32 + code_word(at % 32)] = word;
+  const float a = at_least_least(from_bits(top)), k = quantum(a);
+  if (thread() == 0) maxima[row] = a;
+  u8* codes = shared_bytes();
+  for (u32 start = 0; start < columns * 128; start += stride) {
+    UNROLL
+    for (u32 j = 0; j < 32; j++) codes[first + 32 * j] = 0;
+    each(start + first, [&](u32 i, float v) INLINE { codes[i - start] = (u8)code(value(start + first, i, v), k); });
+    barrier();
+    for (u32 c = thread(); c < stride / 16 && start + 16 * c < columns * 128; c += threads())
+      *(u32x4*)(q + code_chunk(start / 16 + c, row, tokens)) = *(const u32x4*)(codes + 16 * c);
+    barrier();
   }
-  if (thread() == 0) maxima[block_x()] = a;
 }
 
-// rotate_heads turns heads of 2*half elements in place: head h of row block_x, which holds `heads` of them, by row
-// positions[block_x] of the table of half cosines and half sines.
-KERNEL(rotate_heads, float* x, const float* table, const u32* positions, u32 heads, u32 half) {
+// turned is section 11 for element i of a vector of heads of 2*half elements; angles are half cosines and half sines.
+FN float turned(const float* x, const float* angles, u32 i, u32 half) {
+  const u32 pair = i % half;
+  const bool low = i / half % 2 == 0;
+  const float c = angles[pair], s = angles[half + pair];
+  return low ? sub32(mul32(x[i], c), mul32(x[i + half], s)) : add32(mul32(x[i], c), mul32(x[i - half], s));
+}
+
+// rotate_heads turns heads of 2*half elements in place: head h of row block_x, which holds `heads` of them and begins ld elements
+// after the one before, by row positions[block_x] of the table of half cosines and half sines.
+KERNEL(rotate_heads, float* x, const float* table, const u32* positions, u32 heads, u32 half, u32 ld) {
   const float* cosines = table + (u64)positions[block_x()] * 2 * half;
   const float* sines = cosines + half;
-  x += (u64)block_x() * heads * 2 * half;
+  x += (u64)block_x() * ld;
   for (u32 i = thread(); i < heads * half; i += threads()) {
     u32 pair = i % half;
     float* at = x + (u64)(i / half) * 2 * half + pair;
@@ -55,30 +109,46 @@ KERNEL(rotate_heads, float* x, const float* table, const u32* positions, u32 hea
   }
 }
 
-// store_page puts the keys and values of row block_x, heads*dim of each, into its slot of its page of the layer.
-// tables holds the address of each page's first layer; a row's own table begins at starts[row].
-KERNEL(store_page, const float* k, const float* v, const u64* tables, const u32* starts, const u32* positions, u64 offset, u32 heads, u32 dim) {
+// store_page puts the keys and values of row block_x, heads*dim of each in rows that are ld apart, into its slot of its page of the
+// layer. tables holds the address of each page's first layer; a row's own table begins at starts[row].
+KERNEL(store_page, const float* k, const float* v, const u64* tables, const u32* starts, const u32* positions, u64 offset, u32 heads, u32 dim, u32 ld) {
   u32 row = block_x(), slot = positions[row] % kPage;
   float* page = (float*)(tables[starts[row] + positions[row] / kPage] + offset);
   float* values = page + (u64)heads * dim * kPage;
   for (u32 i = thread(); i < heads * dim; i += threads()) {
-    page[(u64)i * kPage + slot] = k[(u64)row * heads * dim + i];
-    values[((u64)(i / dim) * kPage + slot) * dim + i % dim] = v[(u64)row * heads * dim + i];
+    page[(u64)i * kPage + slot] = k[(u64)row * ld + i];
+    values[((u64)(i / dim) * kPage + slot) * dim + i % dim] = v[(u64)row * ld + i];
+  }
+}
+
+// store_pages is rotate_heads, of the keys, and store_page for tiles of up to 128 neighbouring positions (struct Tile of prefill.cu):
+// block (h, 2t+i) moves head h of the 64 positions i of tile t. Shared memory: 65*dim floats, in which keys trade rows for columns.
+KERNEL(store_pages, const float* k, const float* v, const float* table, const u64* tables, const u32x4* tiles, u64 offset, u32 heads, u32 dim, u32 ld) {
+  const u32x4 t = tiles[block_y() / 2];
+  const u32 skip = block_y() % 2 * kPage;
+  if (t.y <= skip) return;
+  const u32 row = t.x + skip, count = least(t.y - skip, kPage), start = t.z, position = t.w + skip, head = block_x();
+  float* turn = (float*)shared_bytes();
+  k += (u64)row * ld + head * dim;
+  v += (u64)row * ld + head * dim;
+  for (u32 at = thread(); at < count * dim; at += threads()) {
+    const u32 i = at % dim, n = at / dim;
+    turn[i * 65 + n] = turned(k + (u64)n * ld, table + (u64)(position + n) * dim, i, dim / 2);
+  }
+  barrier();
+  for (u32 at = thread(); at < kPage * dim; at += threads()) {
+    const u32 i = at / kPage, n = at % kPage, p = position + n;
+    if (n < count) ((float*)(tables[start + p / kPage] + offset))[((u64)head * dim + i) * kPage + p % kPage] = turn[i * 65 + n];
+  }
+  for (u32 at = thread(); at < count * dim; at += threads()) {
+    const u32 i = at % dim, n = at / dim, p = position + n;
+    ((float*)(tables[start + p / kPage] + offset))[((u64)(heads + head) * kPage + p % kPage) * dim + i] = v[(u64)n * ld + i];
   }
 }
 
 // gate_units is section 13: h = act(g) * u; h may be g or u.
 KERNEL(gate_units, float* h, const float* g, const float* u, u32 n, u32 relu2) {
-  for (u32 i = block_x() * threads() + thread(); i < n; i += blocks_x() * threads()) {
-    float v = g[i];
-    if (relu2) {
-      v = v <= 0 ? 0.0f : v;
-      v = mul32(v, v);
-    } else {
-      v = div32(v, add32(1.0f, exp32(-v)));
-    }
-    h[i] = mul32(v, u[i]);
-  }
+  for (u32 i = block_x() * threads() + thread(); i < n; i += blocks_x() * threads()) h[i] = gate(g[i], u[i], relu2);
 }
 
 // add_units adds y to x.
