@@ -33,6 +33,7 @@ type Engine struct {
 
 	s    single
 	fast bool // s can be used
+	near bool // attention of many positions may differ from spec/numerics.md
 }
 
 // buffers are activations on the device, [row, width].
@@ -213,6 +214,13 @@ func (e *Engine) Close() error {
 	})
 }
 
+// SetFast lets the attention of many positions at once run on tensor cores, whose results are near to those of
+// spec/numerics.md and not the same, and reports whether it does for this model and device. Nothing else changes.
+func (e *Engine) SetFast(on bool) bool {
+	e.near = on && e.d.hasTiles(e.c.HeadDim) && nearShared(e.c.HeadDim) <= e.d.dev.Info.SharedPerBlockOptin
+	return e.near
+}
+
 // NewSequence starts an empty sequence.
 func (e *Engine) NewSequence() *Sequence { return &Sequence{engine: e} }
 
@@ -337,7 +345,7 @@ func (e *Engine) forward(rows []row, spans []Span) error {
 		}
 		if p.count > 0 {
 			d.storeTiles(k, v, e.p.angles, p, offset, c.KVHeads, dim, ld)
-			d.attendTiles(b.att, q, e.p.angles, p, offset, c.Heads, c.KVHeads, dim, ld)
+			d.attendTiles(b.att, q, e.p.angles, p, offset, c.Heads, c.KVHeads, dim, ld, e.near)
 		} else {
 			d.rotate(q, e.p.angles, p.positions, n, c.Heads+c.KVHeads, dim, ld)
 			d.store(k, v, p, offset, n, c.KVHeads, dim, ld)

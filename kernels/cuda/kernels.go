@@ -44,6 +44,8 @@ const (
 	multiplyParts64
 	multiplyParts128
 	multiplyParts160
+	attendNear64
+	attendNear128
 	beginStep
 	placeVector
 	decodeStep24
@@ -88,6 +90,8 @@ var table = [numKernels]struct{ name, file, params string }{
 	multiplyParts64:      {"multiply_parts_64", "hopper", "ppppppuuuuuu"},
 	multiplyParts128:     {"multiply_parts_128", "hopper", "ppppppuuuuuu"},
 	multiplyParts160:     {"multiply_parts_160", "hopper", "ppppppuuuuuu"},
+	attendNear64:         {"attend_near_64", "fast", "pppppUuuuf"},
+	attendNear128:        {"attend_near_128", "fast", "pppppUuuuf"},
 	beginStep:            {"begin_step", "decode", "pppUuppuu"},
 	placeVector:          {"place_vector", "decode", "ppu"},
 	decodeStep24:         {"decode_step_24", "decode", "pppupppppUuuuuuufuuup"},
@@ -142,7 +146,7 @@ func (d *Device) load(c *driver.Context) error {
 		d.bytes[k] = paramBytes(table[k].params)
 	}
 	for k, n := range map[kernel]int{
-		ternaryS8x128: ringBytes(128), ternaryS8x128Grouped: ringBytes(128), attendTiles64: tileShared(64), attendTiles128: tileShared(128),
+		ternaryS8x128: ringBytes(128), ternaryS8x128Grouped: ringBytes(128), attendTiles64: tileShared(64), attendTiles128: tileShared(128), attendNear64: nearShared(64), attendNear128: nearShared(128),
 		multiplyParts64: partBytes(64), multiplyParts128: partBytes(128), multiplyParts160: partBytes(160),
 	} {
 		if d.fn[k] == nil || n > d.dev.Info.SharedPerBlockOptin {

@@ -42,7 +42,7 @@ type codes struct {
 }
 
 func (d *Device) quantize(q codes, x driver.Ptr, rows, n int, w norm, site int) {
-	warps := min((n+kernels.BlockLen-1)/kernels.BlockLen, 32)
+	warps := min((n+kernels.BlockLen-1)/kernels.BlockLen, 8)
 	d.args.Reset().Ptr(q.data).Ptr(q.maxima).Ptr(x).Ptr(w.weight).Ptr(w.bias).U32(uint32(n)).U32(uint32(kernels.PadCols(n) / kernels.TileCols)).U32(uint32(padTokens(rows))).U32(uint32(w.kind)).F32(w.eps).Ptr(d.bad).U32(uint32(site))
 	d.launch(quantizeRows, rows, 1, 32*warps, kernels.BlockLen*warps)
 }
@@ -84,20 +84,26 @@ func tileShared(dim int) int {
 	return 4 * (2*tileLen*dim + 3*kernels.PageLen*tileLen + 4*tileLen)
 }
 
+// nearShared is the shared memory of attend_near.
+func nearShared(dim int) int { return 1280 * dim }
+
 // hasTiles reports whether attendTiles is there for a size of heads.
 func (d *Device) hasTiles(dim int) bool {
 	return (dim == 64 || dim == 128) && tileShared(dim) <= d.dev.Info.SharedPerBlockOptin
 }
 
-// attendTiles is rotate, of the queries, and attend for rows in tiles.
-func (d *Device) attendTiles(out, q, table driver.Ptr, p paging, offset uint64, heads, kvHeads, dim, ld int) {
-	k := attendTiles64
+// attendTiles is rotate, of the queries, and attend for rows in tiles, or with near what src/fast.cu makes of it.
+func (d *Device) attendTiles(out, q, table driver.Ptr, p paging, offset uint64, heads, kvHeads, dim, ld int, near bool) {
+	k, shared := attendTiles64, tileShared(dim)
+	if near {
+		k, shared = attendNear64, nearShared(dim)
+	}
 	if dim == 128 {
-		k = attendTiles128
+		k++
 	}
 	z := float32(1 / math.Sqrt(float64(dim)))
 	d.args.Reset().Ptr(out).Ptr(q).Ptr(table).Ptr(p.tables).Ptr(p.tiles).U64(offset).U32(uint32(heads)).U32(uint32(kvHeads)).U32(uint32(ld)).F32(z)
-	d.launch(k, heads, p.count, 256, tileShared(dim))
+	d.launch(k, heads, p.count, 256, shared)
 }
 
 func (d *Device) gate(h, g, u driver.Ptr, n int, act kernels.Activation) {
@@ -187,7 +193,7 @@ func (d *Device) multiplyParts(mode int, y driver.Ptr, ldy int, w *ternary, rows
 		}
 	}
 	d.args.Reset().Ptr(y).Ptr(w.tiles).Ptr(w.scales).Ptr(w.bias).Ptr(q.data).Ptr(q.maxima).U32(uint32(rows)).U32(uint32(w.columns())).U32(uint32(m)).U32(uint32(padTokens(m))).U32(uint32(ldy)).U32(uint32(mode))
-	d.launch(best, blocks, 1, 288, partBytes([]int{64, 128, 160}[best-multiplyParts64]))
+	d.launch(best, blocks, 1, 384, partBytes([]int{64, 128, 160}[best-multiplyParts64]))
 }
 
 // multiplyFloat is multiplyInt8 for activations that stay f32.

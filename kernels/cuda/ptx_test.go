@@ -38,7 +38,7 @@ func TestPTX(t *testing.T) {
 		}
 		require.Equal(t, size, paramBytes(row.params), row.name)
 	}
-	require.Len(t, m.Units, 4)
+	require.Len(t, m.Units, 5)
 	for _, u := range m.Units {
 		text, err := compiled.ReadFile("ptx/" + u.File)
 		require.NoError(t, err)
@@ -48,7 +48,9 @@ func TestPTX(t *testing.T) {
 		require.NoError(t, ptx.Lint(string(text)), u.File)
 		inexact, err := ptx.Inexact(string(text))
 		require.NoError(t, err)
-		require.Empty(t, inexact, u.File)
+		if u.File != "fast.ptx" { // which says that it is not exact
+			require.Empty(t, inexact, u.File)
+		}
 		require.Empty(t, loose.FindString(string(text)), u.File)
 		require.NotContains(t, string(text), ".local", "%s: an array that is not in registers", u.File)
 	}

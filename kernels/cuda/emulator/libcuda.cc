@@ -7,6 +7,7 @@
 #include "../src/attention.cu"
 #include "../src/decode.cu"
 #include "../src/dense.cu"
+#include "../src/fast.cu"
 #include "../src/hopper.cu"
 #include "../src/prefill.cu"
 #include "../src/sample.cu"

@@ -186,6 +186,26 @@ FN void arrivals_announce(u64* p) {
 FN void arrivals_wait(u64* p, u32 parity) {
   while (*(volatile u64*)p >> 63 == parity) emulator::idle();
 }
+FN u32 to_bf16(float v) {
+  const u32 u = bits(v);
+  return v != v ? 0x7fff : (u + 0x7fff + (u >> 16 & 1)) >> 16;
+}
+FN u32 pack_bf16(float low, float high) { return to_bf16(low) | to_bf16(high) << 16; }
+FN void mma_bf16(float c[4], const u32 a[4], u32 b0, u32 b1) {
+  u32 self = emulator::thread_index & 31, mine[6] = {a[0], a[1], a[2], a[3], b0, b1};
+  emulator::Bank& bank = emulator::next_bank();
+  memcpy(bank[self], mine, sizeof mine);
+  emulator::warp_barrier();
+  for (u32 e = 0; e < 4; e++) {
+    u32 row = self / 4, column = self % 4 * 2 + e % 2;
+    for (u32 k = 0; k < 16; k++) {
+      const u32 t = k % 8 / 2, x = bank[4 * row + t][k / 8 * 2 + e / 2], y = bank[4 * column + t][4 + k / 8];
+      c[e] += from_bits(k % 2 ? x & 0xffff0000 : x << 16) * from_bits(k % 2 ? y & 0xffff0000 : y << 16);
+    }
+  }
+}
+FN float exp2_near(float x) { return exp2f(x); }
+
 // matrix_word is the word of a row of 16 bytes that a lane shows the others.
 FN u32 matrix_word(emulator::Bank& bank, u32 lane, u32 byte) {
   const u8* row;
@@ -269,3 +289,7 @@ FN void multiply_tile(i32 (&c)[Words], const u32* a, u64 b) {
     }
   }
 }
+template <int N>
+FN void fewer_registers() {}
+template <int N>
+FN void more_registers() {}

@@ -224,6 +224,24 @@ FN void load_matrices_across(u32 v[4], const void* row) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];" : "=r"(v[0]), "=r"(v[1]), "=r"(v[2]), "=r"(v[3]) : "r"(shared_address(row)) : "memory");
 }
 
+// Words of what need not be exact (fast.cu): bf16 pairs, the first in the low half, products of matrices of them, and powers of two.
+FN u32 pack_bf16(float low, float high) {
+  u32 r;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(high), "f"(low));
+  return r;
+}
+// mma_bf16 adds to c the product of a, 16 rows x 16, and b, 16 x 8 columns, laid out as for mma_s8 with two elements to a word.
+FN void mma_bf16(float c[4], const u32 a[4], u32 b0, u32 b1) {
+  asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+               : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+FN float exp2_near(float x) {
+  float r;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(x));
+  return r;
+}
+
 // Programmatic dependent launch: await_grid returns when the kernels before this one have finished and their writes
 // are visible, and release_grid lets the next kernel start. Without it, and before sm_90, both do nothing, because
 // kernels of a stream follow each other.

@@ -9,15 +9,7 @@
 //
 // Shared memory holds the queries, the values of two chunks and three more chunks: the keys of two, and then their weights, while the
 // third takes keys of the next two. So every copy has a phase of products to run behind.
-#include "numerics.cuh"
-
-// Tile is a stretch of rows of a batch: `count` queries at neighbouring positions of the sequence whose table of pages
-// begins at start.
-struct Tile {
-  u32 row, count, start, position;
-};
-
-enum : u32 { kTile = 128 };
+#include "tiles.cuh"
 
 // exp_down is exp32 for what is not positive.
 FN float exp_down(float x) {
@@ -33,35 +25,8 @@ FN float exp_down(float x) {
   p = fma32(p, r, 1.0f);
   p = fma32(p, r, 1.0f);
   p = from_bits(bits(p) + (bits(shifted) << 23));
-  if (x < -0x1.5d589ep+6f) p = 0.0f;
+  p = x < -0x1.5d589ep+6f ? 0.0f : p;
   return x != x ? x : p;
-}
-
-// load_queries turns the queries of a tile (section 11) and writes them with a pitch of kTile, zeros past the end: element i of row
-// n to put(i, n, v). table holds the angles of each position.
-template <int Dim, class Put>
-FN void load_queries(const float* q, const float* table, const Tile& tile, u32 ld, Put put) {
-  for (u32 at = thread(); at < kTile * Dim / 8; at += threads()) {
-    const u32 n = at % kTile, i = at / kTile * 4;
-    f32x4 a = {0, 0, 0, 0}, b = a, c = a, s = a;
-    if (n < tile.count) {
-      const float *x = q + (u64)(tile.row + n) * ld + i, *angles = table + (u64)(tile.position + n) * Dim + i;
-      a = *(const f32x4*)x, b = *(const f32x4*)(x + Dim / 2);
-      c = *(const f32x4*)angles, s = *(const f32x4*)(angles + Dim / 2);
-    }
-    const float as[4] = {a.x, a.y, a.z, a.w}, bs[4] = {b.x, b.y, b.z, b.w}, cs[4] = {c.x, c.y, c.z, c.w}, ss[4] = {s.x, s.y, s.z, s.w};
-    UNROLL
-    for (int e = 0; e < 4; e++) {
-      put(i + e, n, sub32(mul32(as[e], cs[e]), mul32(bs[e], ss[e])));
-      put(i + e + Dim / 2, n, add32(mul32(bs[e], cs[e]), mul32(as[e], ss[e])));
-    }
-  }
-}
-
-// reached is how many keys of a chunk a query of the tile attends to.
-FN u32 reached(const Tile& tile, u32 query, u32 chunk) {
-  const u32 reach = tile.position + query + 1;
-  return query < tile.count && reach > chunk * kPage ? least(kPage, reach - chunk * kPage) : 0;
 }
 
 template <int Dim>
@@ -123,32 +88,44 @@ FN void attend_tile(float* out, const float* q, const float* table, const u64* t
           UNROLL
           for (int b = 0; b < 8; b++) s[a][b] = fma32(qs[a], ks[b], s[a][b]);
       }
+      // All queries step by step, and without branches, so that none waits for another.
+      float best[8];
+      u32 count[8];
       UNROLL
       for (int a = 0; a < 8; a++) {
-        const u32 query = y + a % 4 + a / 4 * 16, count = reached(tile, query, own);
-        float best = from_bits(0xff800000);
+        count[a] = reached(tile, y + a % 4 + a / 4 * 16, own);
+        best[a] = from_bits(0xff800000);
         UNROLL
         for (int b = 0; b < 8; b++) {
           s[a][b] = mul32(s[a][b], z);
-          if (4 * x + b % 4 + b / 4 * 32 < count && s[a][b] > best) best = s[a][b];
+          best[a] = ((4 * x + b % 4 + b / 4 * 32 < count[a]) & (s[a][b] > best[a])) ? s[a][b] : best[a];
         }
+      }
+      UNROLL
+      for (int w = 4; w > 0; w /= 2)
         UNROLL
-        for (int w = 4; w > 0; w /= 2) {
-          const float other = shuffle_xor(best, w);
-          best = other > best ? other : best;
+        for (int a = 0; a < 8; a++) {
+          const float other = shuffle_xor(best[a], w);
+          best[a] = other > best[a] ? other : best[a];
         }
+      UNROLL
+      for (int a = 0; a < 8; a++) {
         UNROLL
-        for (int b = 0; b < 8; b++) s[a][b] = 4 * x + b % 4 + b / 4 * 32 < count ? exp_down(sub32(s[a][b], best)) : 0.0f;
+        for (int b = 0; b < 8; b++) {
+          const u32 weight = bits(exp_down(sub32(s[a][b], best[a])));
+          s[a][b] = from_bits(weight & (4 * x + b % 4 + b / 4 * 32 < count[a] ? ~0u : 0u));
+        }
         // Lane j of the sum is key j and key j+32; keys that are not there add +0 to what is not negative.
         float part[4];
         UNROLL
-        for (int b = 0; b < 4; b++) {
-          part[b] = add32(s[a][b], s[a][b + 4]);
+        for (int b = 0; b < 4; b++) part[b] = add32(s[a][b], s[a][b + 4]);
+        UNROLL
+        for (int w = 4; w > 0; w /= 2)
           UNROLL
-          for (int w = 4; w > 0; w /= 2) part[b] = add32(part[b], shuffle_xor(part[b], w));
-        }
+          for (int b = 0; b < 4; b++) part[b] = add32(part[b], shuffle_xor(part[b], w));
         if (x == 0) {
-          top[half * kTile + query] = best;
+          const u32 query = y + a % 4 + a / 4 * 16;
+          top[half * kTile + query] = best[a];
           total[half * kTile + query] = add32(add32(part[0], part[2]), add32(part[1], part[3]));
         }
       }

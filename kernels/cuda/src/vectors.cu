@@ -21,7 +21,7 @@ KERNEL(norm_rows, float* y, const float* x, const float* w, const float* b, u32 
 // quantize_rows normalizes rows of n elements and quantizes them to codes of `tokens` tokens (see code_chunk), zeros after those of
 // a row. maxima gets each row's absolute maximum. A warp computes blocks of 1024 elements and keeps its first in registers, so that
 // a row is read once where there is a warp for each block. Shared memory: 1024 bytes a warp.
-BOUNDED_KERNEL(1024, 1, quantize_rows, i8* q, float* maxima, const float* x, const float* w, const float* b, u32 n, u32 columns, u32 tokens, u32 kind, float eps, u32* bad, u32 site) {
+BOUNDED_KERNEL(256, 3, quantize_rows, i8* q, float* maxima, const float* x, const float* w, const float* b, u32 n, u32 columns, u32 tokens, u32 kind, float eps, u32* bad, u32 site) {
   __shared__ float part[32];
   const u32 row = block_x(), first = warp() * kBlock + lane(), stride = warps() * kBlock;
   x += (u64)row * n;
@@ -86,14 +86,6 @@ BOUNDED_KERNEL(1024, 1, quantize_rows, i8* q, float* maxima, const float* x, con
   }
 }
 
-// turned is section 11 for element i of a vector of heads of 2*half elements; angles are half cosines and half sines.
-FN float turned(const float* x, const float* angles, u32 i, u32 half) {
-  const u32 pair = i % half;
-  const bool low = i / half % 2 == 0;
-  const float c = angles[pair], s = angles[half + pair];
-  return low ? sub32(mul32(x[i], c), mul32(x[i + half], s)) : add32(mul32(x[i], c), mul32(x[i - half], s));
-}
-
 // rotate_heads turns heads of 2*half elements in place: head h of row block_x, which holds `heads` of them and begins ld elements
 // after the one before, by row positions[block_x] of the table of half cosines and half sines.
 KERNEL(rotate_heads, float* x, const float* table, const u32* positions, u32 heads, u32 half, u32 ld) {
@@ -121,28 +113,42 @@ KERNEL(store_page, const float* k, const float* v, const u64* tables, const u32*
   }
 }
 
-// store_pages is rotate_heads, of the keys, and store_page for tiles of up to 128 neighbouring positions (struct Tile of prefill.cu):
-// block (h, 2t+i) moves head h of the 64 positions i of tile t. Shared memory: 65*dim floats, in which keys trade rows for columns.
+// store_pages is rotate_heads, of the keys, and store_page for tiles of up to 128 neighbouring positions (struct Tile of prefill.cu),
+// with dim a multiple of 8: block (h, 2t+i) moves head h of the 64 positions i of tile t. Shared memory: 65*dim floats, in which keys trade rows for columns.
 KERNEL(store_pages, const float* k, const float* v, const float* table, const u64* tables, const u32x4* tiles, u64 offset, u32 heads, u32 dim, u32 ld) {
   const u32x4 t = tiles[block_y() / 2];
   const u32 skip = block_y() % 2 * kPage;
   if (t.y <= skip) return;
   const u32 row = t.x + skip, count = least(t.y - skip, kPage), start = t.z, position = t.w + skip, head = block_x();
   float* turn = (float*)shared_bytes();
+  // The slots of a tile are in two pages at most.
+  const u32 slot = position % kPage;
+  float* const one = (float*)(tables[start + position / kPage] + offset);
+  float* const two = (float*)(tables[start + (position + count - 1) / kPage] + offset);
   k += (u64)row * ld + head * dim;
   v += (u64)row * ld + head * dim;
-  for (u32 at = thread(); at < count * dim; at += threads()) {
-    const u32 i = at % dim, n = at / dim;
-    turn[i * 65 + n] = turned(k + (u64)n * ld, table + (u64)(position + n) * dim, i, dim / 2);
+  UNROLL_BY(4)
+  for (u32 at = thread(); at < count * dim / 8; at += threads()) {
+    const u32 i = at % (dim / 8) * 4, n = at / (dim / 8);
+    const float *x = k + (u64)n * ld + i, *angles = table + (u64)(position + n) * dim + i;
+    const f32x4 a = *(const f32x4*)x, b = *(const f32x4*)(x + dim / 2), c = *(const f32x4*)angles, s = *(const f32x4*)(angles + dim / 2);
+    const float as[4] = {a.x, a.y, a.z, a.w}, bs[4] = {b.x, b.y, b.z, b.w}, cs[4] = {c.x, c.y, c.z, c.w}, ss[4] = {s.x, s.y, s.z, s.w};
+    UNROLL
+    for (int e = 0; e < 4; e++) {
+      turn[(i + e) * 65 + n] = sub32(mul32(as[e], cs[e]), mul32(bs[e], ss[e]));
+      turn[(i + e + dim / 2) * 65 + n] = add32(mul32(bs[e], cs[e]), mul32(as[e], ss[e]));
+    }
+  }
+  UNROLL_BY(4)
+  for (u32 at = thread(); at < count * dim / 4; at += threads()) {
+    const u32 i = at % (dim / 4) * 4, p = slot + at / (dim / 4);
+    *(f32x4*)((p < kPage ? one : two) + ((u64)(heads + head) * kPage + p % kPage) * dim + i) = *(const f32x4*)(v + (u64)(p - slot) * ld + i);
   }
   barrier();
+  UNROLL_BY(8)
   for (u32 at = thread(); at < kPage * dim; at += threads()) {
-    const u32 i = at / kPage, n = at % kPage, p = position + n;
-    if (n < count) ((float*)(tables[start + p / kPage] + offset))[((u64)head * dim + i) * kPage + p % kPage] = turn[i * 65 + n];
-  }
-  for (u32 at = thread(); at < count * dim; at += threads()) {
-    const u32 i = at % dim, n = at / dim, p = position + n;
-    ((float*)(tables[start + p / kPage] + offset))[((u64)(heads + head) * kPage + p % kPage) * dim + i] = v[(u64)n * ld + i];
+    const u32 i = at / kPage, n = at % kPage, p = slot + n;
+    if (n < count) (p < kPage ? one : two)[((u64)head * dim + i) * kPage + p % kPage] = turn[i * 65 + n];
   }
 }
 
