@@ -171,7 +171,7 @@ func partBytes(tokens int) int {
 	if tokens > 128 {
 		stages = 7
 	}
-	return stages*(tokens*kernels.TileCols+16*tileBytes) + 9<<10 + 2<<10
+	return stages*(tokens*kernels.TileCols+16*tileBytes) + 25<<10
 }
 
 // hasParts reports whether multiplyParts can multiply m tokens.

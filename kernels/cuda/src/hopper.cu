@@ -13,12 +13,90 @@
 // other, the gate and the values, section 13 is stored.
 enum : u32 { kPartStore = 0, kPartAdd = 1, kPartSiLU = 2, kPartReLU2 = 3 };
 
+enum : u32 { kExchange = 16 * 36 + 160 };  // floats of a warp: 16 tokens of 32 rows and some, and maxima of all tokens
+
+// finish_part scales the products of a warp, whose rows from `start` on are next to each other, and stores them. Sixteen tokens at a time
+// trade places through shared memory, so that lanes store 16 bytes and those of a token follow each other; what the next
+// sixteen are added to is on its way meanwhile.
+template <int N, bool Gated>
+FN void finish_part(float* y, const i32 (&low)[N / 2], const i32 (&upper)[N / 2], const float* scales, const float* bias, const float* maxima, float* mine, u32 start, u32 token, u32 rows, u32 m, u32 ldy, u32 mode) {
+  enum : u32 { Width = Gated ? 16 : 32, Pitch = Width + 4, Per = 128 / Width, Passes = 16 / Per };  // tokens of one store of the warp
+  const u32 g = lane() / 4, t = lane() % 4, row = start + lane() % (Width / 4) * 4;
+  const bool wide = ldy % 4 == 0 && rows % 4 == 0;
+  float* tops = mine + 16 * 36;
+  float scale[4], shift[4];
+  UNROLL
+  for (int r = 0; r < 4; r++) {
+    const u32 at = Gated ? least(start + g + r % 2 * 8, rows - 1) + r / 2 * rows : least(start + g + r * 8, rows - 1);
+    scale[r] = scales[at];
+    shift[r] = bias ? bias[at] : 0.0f;
+  }
+  UNROLL
+  for (u32 c = 0; c < N; c += 32) tops[c + lane()] = maxima[least(token + c + lane(), m - 1)];
+  warp_barrier();
+
+  float* to = y + (u64)(token + lane() / (Width / 4)) * ldy + row;
+  f32x4 was[Passes], next[Passes];
+  auto get = [&](f32x4* x, u32 batch) INLINE {
+    UNROLL
+    for (u32 p = 0; p < Passes; p++) {
+      x[p] = {0, 0, 0, 0};
+      if (!Gated && wide && mode == kPartAdd && row < rows && token + 16 * batch + p * Per + lane() / (Width / 4) < m) x[p] = *(const f32x4*)(to + (u64)(16 * batch + p * Per) * ldy);
+    }
+  };
+  get(next, 0);
+  UNROLL
+  for (u32 batch = 0; batch < N / 16; batch++) {
+    if (token + 16 * batch >= m) break;
+    UNROLL
+    for (u32 p = 0; p < Passes; p++) was[p] = next[p];
+    if (batch + 1 < N / 16) get(next, batch + 1);
+    UNROLL
+    for (u32 h = 0; h < 4; h++) {  // tokens 2t, 2t+1 and those eight on
+      const u32 n = h / 2 * 8 + 2 * t + h % 2, j = 2 * batch + h / 2;
+      const float maximum = tops[16 * batch + n];
+      float v[4];
+      UNROLL
+      for (int r = 0; r < 4; r++) {
+        const i32 sum = r < 2 ? low[4 * j + 2 * r + h % 2] : upper[4 * j + 2 * (r - 2) + h % 2];
+        v[r] = mul32(to_float(sum >> 6), over127(mul32(scale[r], maximum)));
+        if (bias) v[r] = add32(v[r], shift[r]);
+      }
+      if (Gated) {
+        mine[n * Pitch + g] = gate(v[0], v[2], mode == kPartReLU2);
+        mine[n * Pitch + g + 8] = gate(v[1], v[3], mode == kPartReLU2);
+      } else {
+        UNROLL
+        for (int r = 0; r < 4; r++) mine[n * Pitch + g + 8 * r] = v[r];
+      }
+    }
+    warp_barrier();
+    UNROLL
+    for (u32 p = 0; p < Passes; p++) {
+      const u32 n = p * Per + lane() / (Width / 4);
+      f32x4 s = *(const f32x4*)(mine + n * Pitch + lane() % (Width / 4) * 4);
+      if (row >= rows || token + 16 * batch + n >= m) continue;
+      float* out = to + (u64)(16 * batch + p * Per) * ldy;
+      if (wide) {
+        if (mode == kPartAdd) s = {add32(was[p].x, s.x), add32(was[p].y, s.y), add32(was[p].z, s.z), add32(was[p].w, s.w)};
+        *(f32x4*)out = s;
+      } else {
+        const float e[4] = {s.x, s.y, s.z, s.w};
+        UNROLL
+        for (u32 i = 0; i < 4; i++)
+          if (row + i < rows) out[i] = mode == kPartAdd ? add32(out[i], e[i]) : e[i];
+      }
+    }
+    warp_barrier();
+  }
+}
+
 template <int N>
 FN void multiply_parts(float* y, const u8* w, const float* scales, const float* bias, const u8* q, const float* maxima, u32 rows, u32 columns, u32 m, u32 tokens, u32 ldy, u32 mode) {
-  enum : u32 { Bytes = N * 128 + 16 * 512, Stages = N > 128 ? 7 : 8, Pitch = 36 };
+  enum : u32 { Bytes = N * 128 + 16 * 512, Stages = N > 128 ? 7 : 8 };
   u8* ring = shared_bytes() + (1024 - shared_address(shared_bytes()) % 1024) % 1024;
-  float* exchange = (float*)(ring + Stages * Bytes);  // 8 warps, 8 tokens of 32 rows and some
-  u64* full = (u64*)(exchange + 8 * 8 * Pitch);
+  float* exchange = (float*)(ring + Stages * Bytes);
+  u64* full = (u64*)(exchange + 8 * kExchange);
   u64* empty = full + Stages;
   if (thread() == 0) {
     for (u32 s = 0; s < Stages; s++) {
@@ -56,8 +134,7 @@ FN void multiply_parts(float* y, const u8* w, const float* scales, const float* 
     }
   } else {
     more_registers<240>();
-    const u32 g = lane() / 4, t = lane() % 4;
-    float* mine = exchange + warp() * 8 * Pitch;
+    float* mine = exchange + warp() * kExchange;
     for (u32 part = block_x(); part < parts; part += blocks_x()) {
       i32 low[N / 2], upper[N / 2];
       UNROLL
@@ -94,69 +171,17 @@ FN void multiply_parts(float* y, const u8* w, const float* scales, const float* 
       tile_wait<0>();
       if (lane() == 0) ring_arrive(empty + before);
 
-      // Rows of a warp are next to each other: eight tokens at a time trade places through shared memory.
       const u32 token = part / across * N;
-      const u32 start = part % across * high * 16 + warp() * (gated ? 16 : 32);
-      float scale[4], shift[4];
-      UNROLL
-      for (int r = 0; r < 4; r++) {
-        const u32 row = gated ? least(start + g + r % 2 * 8, rows - 1) + r / 2 * rows : least(start + g + r * 8, rows - 1);
-        scale[r] = scales[row];
-        shift[r] = bias ? bias[row] : 0.0f;
-      }
-      const bool wide = ldy % 4 == 0 && rows % 4 == 0;
-      UNROLL
-      for (int j = 0; j < N / 8; j++) {
-        if (token + 8 * j >= m) break;
-        float v[2][4];  // of two tokens
-        UNROLL
-        for (int h = 0; h < 2; h++) {
-          const float maximum = maxima[least(token + 8 * j + 2 * t + h, m - 1)];
-          UNROLL
-          for (int r = 0; r < 4; r++) {
-            const i32 sum = r < 2 ? low[4 * j + 2 * r + h] : upper[4 * j + 2 * (r - 2) + h];
-            v[h][r] = mul32(to_float(sum >> 6), over127(mul32(scale[r], maximum)));
-            if (bias) v[h][r] = add32(v[h][r], shift[r]);
-          }
-        }
-        const u32 width = gated ? 16 : 32, pitch = gated ? 20 : Pitch;
-        UNROLL
-        for (int h = 0; h < 2; h++) {
-          if (gated) {
-            mine[(2 * t + h) * pitch + g] = gate(v[h][0], v[h][2], mode == kPartReLU2);
-            mine[(2 * t + h) * pitch + g + 8] = gate(v[h][1], v[h][3], mode == kPartReLU2);
-          } else {
-            UNROLL
-            for (int r = 0; r < 4; r++) mine[(2 * t + h) * pitch + g + 8 * r] = v[h][r];
-          }
-        }
-        warp_barrier();
-        for (u32 c = lane(); c < 2 * width; c += 32) {
-          const u32 n = c / (width / 4), at = c % (width / 4) * 4, row = start + at;
-          if (token + 8 * j + n >= m || row >= rows) continue;
-          float* to = y + (u64)(token + 8 * j + n) * ldy + row;
-          f32x4 s = *(const f32x4*)(mine + n * pitch + at);
-          if (wide) {
-            if (mode == kPartAdd) {
-              const f32x4 x = *(const f32x4*)to;
-              s = {add32(x.x, s.x), add32(x.y, s.y), add32(x.z, s.z), add32(x.w, s.w)};
-            }
-            *(f32x4*)to = s;
-          } else {
-            const float e[4] = {s.x, s.y, s.z, s.w};
-            UNROLL
-            for (int i = 0; i < 4; i++)
-              if (row + i < rows) to[i] = mode == kPartAdd ? add32(to[i], e[i]) : e[i];
-          }
-        }
-        warp_barrier();
-      }
+      if (gated)
+        finish_part<N, true>(y, low, upper, scales, bias, maxima, mine, part % across * 128 + warp() * 16, token, rows, m, ldy, mode);
+      else
+        finish_part<N, false>(y, low, upper, scales, bias, maxima, mine, part % across * 256 + warp() * 32, token, rows, m, ldy, mode);
     }
   }
 }
 
 // multiply_parts_N computes y[token*ldy + row] for m tokens, whose codes are padded to `tokens`, a multiple of 8. columns counts tiles;
-// of two matrices, rows is the number of each. Shared memory: the ring, 9,216 bytes and 2,048 more.
+// of two matrices, rows is the number of each. Shared memory: the ring, 23,552 bytes and 2,048 more.
 #define MULTIPLY_PARTS(n)                                                                                                                                                                                                            \
   BOUNDED_KERNEL(384, 1, multiply_parts_##n, float* y, const u8* w, const float* scales, const float* bias, const u8* q, const float* maxima, u32 rows, u32 columns, u32 m, u32 tokens, u32 ldy, u32 mode) { \
     multiply_parts<n>(y, w, scales, bias, q, maxima, rows, columns, m, tokens, ldy, mode);                                                                                                                                \

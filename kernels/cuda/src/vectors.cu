@@ -24,26 +24,27 @@ KERNEL(norm_rows, float* y, const float* x, const float* w, const float* b, u32 
 BOUNDED_KERNEL(256, 3, quantize_rows, i8* q, float* maxima, const float* x, const float* w, const float* b, u32 n, u32 columns, u32 tokens, u32 kind, float eps, u32* bad, u32 site) {
   __shared__ float part[32];
   const u32 row = block_x(), first = warp() * kBlock + lane(), stride = warps() * kBlock;
+  const bool once = n <= stride;
   x += (u64)row * n;
+  // Elements past the end are zeros, which change no sum below, and loads go to the last one: no lane waits at a branch.
   float held[32];
-  UNROLL
-  for (u32 j = 0; j < 32; j++) held[j] = first + 32 * j < n ? x[first + 32 * j] : 0.0f;
-  // each calls step with the elements of this lane from base on, ascending.
-  auto each = [&](u32 base, auto step) INLINE {
-    if (base == first) {
-      UNROLL
-      for (u32 j = 0; j < 32; j++)
-        if (base + 32 * j < n) step(base + 32 * j, held[j]);
-    } else {
-      for (u32 j = 0; j < 32; j++)
-        if (base + 32 * j < n) step(base + 32 * j, x[base + 32 * j]);
+  u32 at = first;
+  auto hold = [&](u32 base) INLINE {
+    UNROLL
+    for (u32 j = 0; j < 32; j++) {
+      const float v = x[least(base + 32 * j, n - 1)];
+      held[j] = base + 32 * j < n ? v : 0.0f;
     }
+    at = base;
   };
+  hold(first);
   auto sum = [&](auto step) INLINE {
     float s = 0;
     for (u32 start = 0; start < n; start += stride) {
+      if (at != start + first) hold(start + first);
       float l = 0;
-      each(start + first, [&](u32, float v) INLINE { l = step(l, v); });
+      UNROLL
+      for (u32 j = 0; j < 32; j++) l = step(l, held[j], at + 32 * j < n);
       l = fold(l);
       barrier();
       if (lane() == 0) part[warp()] = l;
@@ -53,32 +54,40 @@ BOUNDED_KERNEL(256, 3, quantize_rows, i8* q, float* maxima, const float* x, cons
     return s;
   };
   Deviation d = {0, 1, true};
-  if (kind == kLayer) d.mean = div32(sum([&](float l, float v) INLINE { return add32(l, v); }), (float)n);
+  if (kind == kLayer) d.mean = div32(sum([](float l, float v, bool) INLINE { return add32(l, v); }), (float)n);
   if (kind != kNoNorm) {
-    const float ss = sum([&](float l, float v) INLINE {
-      if (kind == kLayer) v = sub32(v, d.mean);
+    const float ss = kind == kLayer ? sum([&](float l, float v, bool inside) INLINE {
+      v = inside ? sub32(v, d.mean) : 0.0f;
       return fma32(v, v, l);
-    });
+    }) : sum([](float l, float v, bool) INLINE { return fma32(v, v, l); });
     d.r = div32(1.0f, sqrt32(add32(div32(ss, (float)n), eps)));
     d.ok = finite(ss) && finite(d.r);
-    UNROLL
-    for (u32 j = 0; j < 32; j++)
-      if (first + 32 * j < n) held[j] = normalized(d, held[j], w, b, first + 32 * j, kind);
   }
-  // From here on what is held is normalized, and what is read is not.
-  auto value = [&](u32 base, u32 i, float v) INLINE { return base == first ? v : normalized(d, v, w, b, i, kind); };
+  auto norm = [&](u32 base) INLINE {
+    if (at != base) hold(base);
+    if (kind == kNoNorm) return;
+    UNROLL
+    for (u32 j = 0; j < 32; j++) {
+      const float v = normalized(d, held[j], w, b, least(base + 32 * j, n - 1), kind);
+      held[j] = base + 32 * j < n ? v : 0.0f;
+    }
+    at = once ? at : ~0u;
+  };
   u32 top = 0;
-  for (u32 base = first; base - lane() < n; base += stride)
-    each(base, [&](u32 i, float v) INLINE { top = greatest(top, bits(value(base, i, v)) & kMagnitude); });
+  for (u32 start = 0; start < n; start += stride) {
+    norm(start + first);
+    UNROLL
+    for (u32 j = 0; j < 32; j++) top = greatest(top, bits(held[j]) & kMagnitude);
+  }
   top = block_greatest(top);
   if (thread() == 0 && (!d.ok || top >= kInfinity)) atomic_min(bad, site);
   const float a = at_least_least(from_bits(top)), k = quantum(a);
   if (thread() == 0) maxima[row] = a;
   u8* codes = shared_bytes();
   for (u32 start = 0; start < columns * 128; start += stride) {
+    if (!once) norm(start + first);
     UNROLL
-    for (u32 j = 0; j < 32; j++) codes[first + 32 * j] = 0;
-    each(start + first, [&](u32 i, float v) INLINE { codes[i - start] = (u8)code(value(start + first, i, v), k); });
+    for (u32 j = 0; j < 32; j++) codes[first + 32 * j] = (u8)code(held[j], k);
     barrier();
     for (u32 c = thread(); c < stride / 16 && start + 16 * c < columns * 128; c += threads())
       *(u32x4*)(q + code_chunk(start / 16 + c, row, tokens)) = *(const u32x4*)(codes + 16 * c);
