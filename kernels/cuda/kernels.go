@@ -3,6 +3,7 @@ package cuda
 import (
 	"embed"
 	"fmt"
+	"strings"
 
 	"github.com/tritter-ai/tritter/kernels/cuda/driver"
 )
@@ -46,6 +47,8 @@ const (
 	multiplyParts160
 	attendNear64
 	attendNear128
+	attendGroups64
+	attendGroups128
 	beginStep
 	placeVector
 	decodeStep24
@@ -92,6 +95,8 @@ var table = [numKernels]struct{ name, file, params string }{
 	multiplyParts160:     {"multiply_parts_160", "hopper", "ppppppuuuuuu"},
 	attendNear64:         {"attend_near_64", "fast", "pppppUuuuf"},
 	attendNear128:        {"attend_near_128", "fast", "pppppUuuuf"},
+	attendGroups64:       {"attend_groups_64", "fast_hopper", "pppppUuuuf"},
+	attendGroups128:      {"attend_groups_128", "fast_hopper", "pppppUuuuf"},
 	beginStep:            {"begin_step", "decode", "pppUuppuu"},
 	placeVector:          {"place_vector", "decode", "ppu"},
 	decodeStep24:         {"decode_step_24", "decode", "pppupppppUuuuuuufuuup"},
@@ -115,16 +120,13 @@ func paramBytes(params string) (n int) {
 	return n
 }
 
-// hopperOnly is the file of kernels for compute capability 9.0 and no other.
-const hopperOnly = "hopper"
-
 // load compiles every module. From compute capability 9.0 on, a file whose name with _sm90 exists is that one.
 func (d *Device) load(c *driver.Context) error {
 	modules := map[string]*driver.Module{}
 	d.hopper = d.dev.Info.Major == 9 && d.dev.Info.Minor == 0
 	for k := range numKernels {
 		file := table[k].file
-		if file == hopperOnly && !d.hopper {
+		if strings.HasSuffix(file, "hopper") && !d.hopper { // for compute capability 9.0 and no other
 			continue
 		}
 		if modules[file] == nil {
@@ -146,7 +148,7 @@ func (d *Device) load(c *driver.Context) error {
 		d.bytes[k] = paramBytes(table[k].params)
 	}
 	for k, n := range map[kernel]int{
-		ternaryS8x128: ringBytes(128), ternaryS8x128Grouped: ringBytes(128), attendTiles64: tileShared(64), attendTiles128: tileShared(128), attendNear64: nearShared(64), attendNear128: nearShared(128),
+		ternaryS8x128: ringBytes(128), ternaryS8x128Grouped: ringBytes(128), attendTiles64: tileShared(64), attendTiles128: tileShared(128), attendNear64: nearShared(64), attendNear128: nearShared(128), attendGroups64: nearShared(64), attendGroups128: nearShared(128),
 		multiplyParts64: partBytes(64), multiplyParts128: partBytes(128), multiplyParts160: partBytes(160),
 	} {
 		if d.fn[k] == nil || n > d.dev.Info.SharedPerBlockOptin {

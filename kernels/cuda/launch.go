@@ -85,7 +85,7 @@ func tileShared(dim int) int {
 }
 
 // nearShared is the shared memory of attend_near.
-func nearShared(dim int) int { return 1280 * dim }
+func nearShared(dim int) int { return 1280*dim + 1024 }
 
 // hasTiles reports whether attendTiles is there for a size of heads.
 func (d *Device) hasTiles(dim int) bool {
@@ -97,6 +97,9 @@ func (d *Device) attendTiles(out, q, table driver.Ptr, p paging, offset uint64, 
 	k, shared := attendTiles64, tileShared(dim)
 	if near {
 		k, shared = attendNear64, nearShared(dim)
+		if d.hopper {
+			k = attendGroups64
+		}
 	}
 	if dim == 128 {
 		k++

@@ -8,6 +8,7 @@
 #include "../src/decode.cu"
 #include "../src/dense.cu"
 #include "../src/fast.cu"
+#include "../src/fast_hopper.cu"
 #include "../src/hopper.cu"
 #include "../src/prefill.cu"
 #include "../src/sample.cu"

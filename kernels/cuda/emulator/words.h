@@ -293,3 +293,25 @@ template <int N>
 FN void fewer_registers() {}
 template <int N>
 FN void more_registers() {}
+FN u64 near_operand(const void* p, u32 stride) {
+  if (shared_address(p) % 1024) emulator::fail("an operand in shared memory is not aligned to 1024 bytes");
+  return shared_address(p) | (u64)stride << 32;
+}
+FN void tile_publish() {}
+template <int Words>
+FN void multiply_near(float (&c)[Words], const u32* a, u64 b) {
+  const u32 self = emulator::thread_index & 31, g = self / 4, t = self % 4;
+  const u8* rows = emulator::shared_memory + (u32)b;
+  emulator::Bank& bank = emulator::next_bank();
+  memcpy(bank[self], a, 16);
+  emulator::warp_barrier();
+  for (u32 w = 0; w < Words; w++) {
+    const u32 column = w / 4 * 8 + 2 * t + w % 2, h = w / 2 % 2;
+    for (u32 k = 0; k < 16; k++) {
+      const u32 x = bank[4 * g + k % 8 / 2][k / 8 * 2 + h];
+      u16 y;
+      memcpy(&y, rows + column / 64 * (u32)(b >> 32) + k * 128 + (column % 64 / 8 ^ k % 8) * 16 + column % 8 * 2, 2);
+      c[w] += from_bits(k % 2 ? x & 0xffff0000 : x << 16) * from_bits((u32)y << 16);
+    }
+  }
+}

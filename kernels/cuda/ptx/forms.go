@@ -116,6 +116,8 @@ var forms = compileForms([]form{
 	{pattern: `wgmma\.(fence|commit_group)\.sync\.aligned`, version: 80, target: 90},
 	{pattern: `wgmma\.wait_group\.sync\.aligned`, operands: "i", version: 80, target: 90},
 	{pattern: `wgmma\.mma_async\.sync\.aligned\.m64n(8|16|24|32|48|64|80|96|112|128|144|160|176|192|208|224|240|256)k32\.s32\.s8\.s8`, operands: "L4di", version: 80, target: 90},
+	{pattern: `wgmma\.mma_async\.sync\.aligned\.m64n(64|128)k16\.f32\.bf16\.bf16`, operands: "L4diiii", version: 80, target: 90},
+	{pattern: `fence\.proxy\.async\.shared::cta`, version: 80, target: 90},
 	{pattern: `mbarrier\.test_wait\.parity\.shared\.b64`, operands: "pai", version: 71, target: 80},
 	{pattern: `cp\.async\.mbarrier\.arrive\.noinc\.shared\.b64`, operands: "a", version: 70, target: 80},
 	{pattern: `bar\.sync|barrier\.sync`, operands: "i?i", version: 60, target: 30},

@@ -83,4 +83,34 @@ FN void multiply_tile(i32 (&c)[80], const u32* a, u64 b) {
 #undef ACC4
 #undef ACC16
 
+// multiply_near is multiply_tile for bf16: a as for mma_bf16, and b from near_operand, 16 rows of 64 columns after one another, in
+// which chunks of 16 bytes trade places by the row as in code_chunk; the next 64 columns are `stride` bytes on.
+// tile_publish makes what this thread has written to shared memory known to the products behind the next barrier.
+FN u64 near_operand(const void* p, u32 stride) { return (u64)(shared_address(p) >> 4) | (u64)(stride >> 4) << 16 | (u64)(1024 >> 4) << 32 | (u64)1 << 62; }
+FN void tile_publish() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
+#define NEAR4(i) "+f"(c[i]), "+f"(c[i + 1]), "+f"(c[i + 2]), "+f"(c[i + 3])
+#define NEAR16(i) NEAR4(i), NEAR4(i + 4), NEAR4(i + 8), NEAR4(i + 12)
+FN void multiply_near(float (&c)[32], const u32* a, u64 b) {
+  asm volatile(
+      "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {"
+      "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
+      "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
+      "}, {%32, %33, %34, %35}, %36, 1, 1, 1, 1;"
+      : NEAR16(0), NEAR16(16)
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
+}
+FN void multiply_near(float (&c)[64], const u32* a, u64 b) {
+  asm volatile(
+      "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {"
+      "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
+      "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "
+      "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "
+      "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
+      "}, {%64, %65, %66, %67}, %68, 1, 1, 1, 1;"
+      : NEAR16(0), NEAR16(16), NEAR16(32), NEAR16(48)
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
+}
+#undef NEAR4
+#undef NEAR16
+
 #endif
