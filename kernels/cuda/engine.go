@@ -354,7 +354,7 @@ func (e *Engine) forward(rows []row, spans []Span) error {
 		e.residual(b.att, n, qDim, l.attnSubNorm, site+siteO, &l.o, l.postAttnNorm, site+sitePostAttn)
 
 		// Feed-forward: x += down(act(gate(x)) * up(x))
-		if both, ok := l.gate.followed(&l.up.ternary); ok && c.Int8 && l.gate.norm.kind == 0 && l.up.norm.kind == 0 && d.hasParts(&both, n) {
+		if both, ok := l.gate.followed(&l.up.ternary); ok && c.Int8 && l.gate.norm.kind == 0 && l.up.norm.kind == 0 && d.hasParts(&both, n, c.FFN) {
 			mode := partSiLU
 			if c.Activation == kernels.ReLU2 {
 				mode = partReLU2
@@ -482,7 +482,7 @@ func (e *Engine) multiply(y driver.Ptr, ld int, w *ternary, x driver.Ptr, n int)
 // there is one.
 func (e *Engine) residual(y driver.Ptr, n, width int, w norm, site int, p *projection, post norm, postSite int) {
 	hidden := e.c.Hidden
-	if e.c.Int8 && p.norm.kind == 0 && e.d.hasParts(&p.ternary, n) {
+	if e.c.Int8 && p.norm.kind == 0 && e.d.hasParts(&p.ternary, n, hidden) {
 		e.input(y, n, width, w, site)
 		e.d.multiplyParts(partAdd, e.b.x, hidden, &p.ternary, hidden, e.b.codes, n)
 	} else {

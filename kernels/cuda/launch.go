@@ -145,7 +145,7 @@ func (d *Device) multiplyDense(y driver.Ptr, ldy int, w *dense, x driver.Ptr, m,
 
 // multiplyInt8 computes y[token*ldy+row] from codes of w.cols columns.
 func (d *Device) multiplyInt8(y driver.Ptr, ldy int, w *ternary, q codes, m int) {
-	if d.hasParts(w, m) {
+	if d.hasParts(w, m, ldy) {
 		d.multiplyParts(partStore, y, ldy, w, w.rows, q, m)
 		return
 	}
@@ -177,8 +177,10 @@ func partBytes(tokens int) int {
 	return stages*(tokens*kernels.TileCols+16*tileBytes) + 25<<10
 }
 
-// hasParts reports whether multiplyParts can multiply m tokens.
-func (d *Device) hasParts(w *ternary, m int) bool { return d.hopper && m > fewTokens && w.group == 0 }
+// hasParts reports whether multiplyParts can multiply m tokens, results ldy apart.
+func (d *Device) hasParts(w *ternary, m, ldy int) bool {
+	return d.hopper && m > fewTokens && w.group == 0 && w.rows%4 == 0 && ldy%4 == 0
+}
 
 // multiplyParts is multiplyInt8 with something done to the product; of a gate and its values, rows is the number of each.
 func (d *Device) multiplyParts(mode int, y driver.Ptr, ldy int, w *ternary, rows int, q codes, m int) {

@@ -186,6 +186,10 @@ FN void arrivals_announce(u64* p) {
 FN void arrivals_wait(u64* p, u32 parity) {
   while (*(volatile u64*)p >> 63 == parity) emulator::idle();
 }
+FN f32x4 load_f32x4_if(bool wanted, const float* p) { return wanted ? *(const f32x4*)aligned(p) : f32x4{0, 0, 0, 0}; }
+FN void store_f32x4_if(bool wanted, float* p, const f32x4& v) {
+  if (wanted) *(f32x4*)aligned(p) = v;
+}
 FN u32 to_bf16(float v) {
   const u32 u = bits(v);
   return v != v ? 0x7fff : (u + 0x7fff + (u >> 16 & 1)) >> 16;

@@ -224,6 +224,21 @@ FN void load_matrices_across(u32 v[4], const void* row) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];" : "=r"(v[0]), "=r"(v[1]), "=r"(v[2]), "=r"(v[3]) : "r"(shared_address(row)) : "memory");
 }
 
+// load_f32x4_if and store_f32x4_if move 16 bytes at once and without a branch, or nothing; what is not loaded is zero.
+FN f32x4 load_f32x4_if(bool wanted, const float* p) {
+  f32x4 v;
+  asm volatile(
+      "{\n\t.reg .pred p;\n\tsetp.ne.u32 p, %5, 0;\n\tmov.f32 %0, 0f00000000;\n\tmov.f32 %1, 0f00000000;\n\tmov.f32 %2, 0f00000000;\n\tmov.f32 %3, 0f00000000;\n\t"
+      "@p ld.global.v4.f32 {%0, %1, %2, %3}, [%4];\n\t}"
+      : "=&f"(v.x), "=&f"(v.y), "=&f"(v.z), "=&f"(v.w)
+      : "l"(p), "r"((u32)wanted)
+      : "memory");
+  return v;
+}
+FN void store_f32x4_if(bool wanted, float* p, const f32x4& v) {
+  asm volatile("{\n\t.reg .pred p;\n\tsetp.ne.u32 p, %5, 0;\n\t@p st.global.v4.f32 [%4], {%0, %1, %2, %3};\n\t}" ::"f"(v.x), "f"(v.y), "f"(v.z), "f"(v.w), "l"(p), "r"((u32)wanted) : "memory");
+}
+
 // Words of what need not be exact (fast.cu): bf16 pairs, the first in the low half, products of matrices of them, and powers of two.
 FN u32 pack_bf16(float low, float high) {
   u32 r;

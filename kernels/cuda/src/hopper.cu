@@ -13,44 +13,52 @@
 // other, the gate and the values, section 13 is stored.
 enum : u32 { kPartStore = 0, kPartAdd = 1, kPartSiLU = 2, kPartReLU2 = 3 };
 
+template <u32 Mode>
+struct With {
+  static constexpr u32 mode = Mode;
+};
+
 enum : u32 { kExchange = 16 * 36 + 160 };  // floats of a warp: 16 tokens of 32 rows and some, and maxima of all tokens
 
 // finish_part scales the products of a warp, whose rows from `start` on are next to each other, and stores them. Sixteen tokens at a time
 // trade places through shared memory, so that lanes store 16 bytes and those of a token follow each other; what the next
 // sixteen are added to is on its way meanwhile.
-template <int N, bool Gated>
-FN void finish_part(float* y, const i32 (&low)[N / 2], const i32 (&upper)[N / 2], const float* scales, const float* bias, const float* maxima, float* mine, u32 start, u32 token, u32 rows, u32 m, u32 ldy, u32 mode) {
-  enum : u32 { Width = Gated ? 16 : 32, Pitch = Width + 4, Per = 128 / Width, Passes = 16 / Per };  // tokens of one store of the warp
+template <int N, u32 Mode>
+FN void finish_part(float* y, const i32 (&low)[N / 2], const i32 (&upper)[N / 2], const float* scales, const float* bias, const float* maxima, float* mine, u32 start, u32 token, u32 rows, u32 m, u32 ldy) {
+  enum : u32 { Gated = Mode >= kPartSiLU, Width = Gated ? 16 : 32, Pitch = Width + 4, Per = 128 / Width, Passes = 16 / Per };  // tokens of one store of the warp
   const u32 g = lane() / 4, t = lane() % 4, row = start + lane() % (Width / 4) * 4;
-  const bool wide = ldy % 4 == 0 && rows % 4 == 0;
   float* tops = mine + 16 * 36;
   float scale[4], shift[4];
   UNROLL
   for (int r = 0; r < 4; r++) {
     const u32 at = Gated ? least(start + g + r % 2 * 8, rows - 1) + r / 2 * rows : least(start + g + r * 8, rows - 1);
     scale[r] = scales[at];
-    shift[r] = bias ? bias[at] : 0.0f;
+    shift[r] = bias ? bias[at] : -0.0f;  // which changes nothing
   }
   UNROLL
   for (u32 c = 0; c < N; c += 32) tops[c + lane()] = maxima[least(token + c + lane(), m - 1)];
   warp_barrier();
 
-  float* to = y + (u64)(token + lane() / (Width / 4)) * ldy + row;
+  const u32 end = row < rows ? m : 0;
+  const u32 mover = token + lane() / (Width / 4);  // the first token that this lane stores
+  float* to = y + (u64)mover * ldy + row;
   f32x4 was[Passes], next[Passes];
-  auto get = [&](f32x4* x, u32 batch) INLINE {
+  auto get = [&](u32 batch) INLINE {
     UNROLL
     for (u32 p = 0; p < Passes; p++) {
-      x[p] = {0, 0, 0, 0};
-      if (!Gated && wide && mode == kPartAdd && row < rows && token + 16 * batch + p * Per + lane() / (Width / 4) < m) x[p] = *(const f32x4*)(to + (u64)(16 * batch + p * Per) * ldy);
+      const u32 n = 16 * batch + p * Per;
+      next[p] = load_f32x4_if(mover + n < end, to + (u64)n * ldy);
     }
   };
-  get(next, 0);
+  if (Mode == kPartAdd) get(0);
   UNROLL
   for (u32 batch = 0; batch < N / 16; batch++) {
     if (token + 16 * batch >= m) break;
-    UNROLL
-    for (u32 p = 0; p < Passes; p++) was[p] = next[p];
-    if (batch + 1 < N / 16) get(next, batch + 1);
+    if (Mode == kPartAdd) {
+      UNROLL
+      for (u32 p = 0; p < Passes; p++) was[p] = next[p];
+      if (batch + 1 < N / 16) get(batch + 1);
+    }
     UNROLL
     for (u32 h = 0; h < 4; h++) {  // tokens 2t, 2t+1 and those eight on
       const u32 n = h / 2 * 8 + 2 * t + h % 2, j = 2 * batch + h / 2;
@@ -59,12 +67,11 @@ FN void finish_part(float* y, const i32 (&low)[N / 2], const i32 (&upper)[N / 2]
       UNROLL
       for (int r = 0; r < 4; r++) {
         const i32 sum = r < 2 ? low[4 * j + 2 * r + h % 2] : upper[4 * j + 2 * (r - 2) + h % 2];
-        v[r] = mul32(to_float(sum >> 6), over127(mul32(scale[r], maximum)));
-        if (bias) v[r] = add32(v[r], shift[r]);
+        v[r] = add32(mul32(to_float(sum >> 6), over127(mul32(scale[r], maximum))), shift[r]);
       }
       if (Gated) {
-        mine[n * Pitch + g] = gate(v[0], v[2], mode == kPartReLU2);
-        mine[n * Pitch + g + 8] = gate(v[1], v[3], mode == kPartReLU2);
+        mine[n * Pitch + g] = gate(v[0], v[2], Mode == kPartReLU2);
+        mine[n * Pitch + g + 8] = gate(v[1], v[3], Mode == kPartReLU2);
       } else {
         UNROLL
         for (int r = 0; r < 4; r++) mine[n * Pitch + g + 8 * r] = v[r];
@@ -73,19 +80,10 @@ FN void finish_part(float* y, const i32 (&low)[N / 2], const i32 (&upper)[N / 2]
     warp_barrier();
     UNROLL
     for (u32 p = 0; p < Passes; p++) {
-      const u32 n = p * Per + lane() / (Width / 4);
-      f32x4 s = *(const f32x4*)(mine + n * Pitch + lane() % (Width / 4) * 4);
-      if (row >= rows || token + 16 * batch + n >= m) continue;
-      float* out = to + (u64)(16 * batch + p * Per) * ldy;
-      if (wide) {
-        if (mode == kPartAdd) s = {add32(was[p].x, s.x), add32(was[p].y, s.y), add32(was[p].z, s.z), add32(was[p].w, s.w)};
-        *(f32x4*)out = s;
-      } else {
-        const float e[4] = {s.x, s.y, s.z, s.w};
-        UNROLL
-        for (u32 i = 0; i < 4; i++)
-          if (row + i < rows) out[i] = mode == kPartAdd ? add32(out[i], e[i]) : e[i];
-      }
+      const u32 n = 16 * batch + p * Per;
+      f32x4 s = *(const f32x4*)(mine + (p * Per + lane() / (Width / 4)) * Pitch + lane() % (Width / 4) * 4);
+      if (Mode == kPartAdd) s = {add32(was[p].x, s.x), add32(was[p].y, s.y), add32(was[p].z, s.z), add32(was[p].w, s.w)};
+      store_f32x4_if(mover + n < end, to + (u64)n * ldy, s);
     }
     warp_barrier();
   }
@@ -172,15 +170,21 @@ FN void multiply_parts(float* y, const u8* w, const float* scales, const float* 
       if (lane() == 0) ring_arrive(empty + before);
 
       const u32 token = part / across * N;
-      if (gated)
-        finish_part<N, true>(y, low, upper, scales, bias, maxima, mine, part % across * 128 + warp() * 16, token, rows, m, ldy, mode);
+      const u32 start = part % across * high * 16 + warp() * (gated ? 16 : 32);
+      const auto finish = [&](auto with) INLINE { finish_part<N, with.mode>(y, low, upper, scales, bias, maxima, mine, start, token, rows, m, ldy); };
+      if (mode == kPartStore)
+        finish(With<kPartStore>());
+      else if (mode == kPartAdd)
+        finish(With<kPartAdd>());
+      else if (mode == kPartSiLU)
+        finish(With<kPartSiLU>());
       else
-        finish_part<N, false>(y, low, upper, scales, bias, maxima, mine, part % across * 256 + warp() * 32, token, rows, m, ldy, mode);
+        finish(With<kPartReLU2>());
     }
   }
 }
 
-// multiply_parts_N computes y[token*ldy + row] for m tokens, whose codes are padded to `tokens`, a multiple of 8. columns counts tiles;
+// multiply_parts_N computes y[token*ldy + row], rows and ldy multiples of 4, for m tokens, whose codes are padded to `tokens`, a multiple of 8. columns counts tiles;
 // of two matrices, rows is the number of each. Shared memory: the ring, 23,552 bytes and 2,048 more.
 #define MULTIPLY_PARTS(n)                                                                                                                                                                                                            \
   BOUNDED_KERNEL(384, 1, multiply_parts_##n, float* y, const u8* w, const float* scales, const float* bias, const u8* q, const float* maxima, u32 rows, u32 columns, u32 m, u32 tokens, u32 ldy, u32 mode) { \

@@ -20,8 +20,9 @@ FN void attend_near(float* out, const float* q, const float* table, const u64* t
   u8* halves = queries + kTile * Dim * 2;              // 2 x keys [Dim][64] and values [Dim / 64][64][64], bf16
   float* whole = (float*)(halves + 2 * 2 * Part * 2);  // keys and values of a chunk as they are in the page
   const u32 chunks = (tile.position + tile.count - 1) / kPage + 1;
+  // Past the last chunk both go on with what nobody reads: a branch would make products wait (Groups).
   auto fetch = [&](u32 chunk) INLINE {
-    if (chunk >= chunks) return;
+    chunk = least(chunk, chunks - 1);
     const float* keys = (const float*)(tables[tile.start + chunk] + offset) + (u64)kv * Part;
     UNROLL
     for (u32 i = 0; i < Own; i++) {
@@ -32,7 +33,6 @@ FN void attend_near(float* out, const float* q, const float* table, const u64* t
     copy_commit();
   };
   auto round = [&](u32 chunk) INLINE {
-    if (chunk >= chunks) return;
     copy_wait<0>();
     u8 *keys = halves + chunk % 2 * 2 * Part * 2, *values = keys + Part * 2;
     const u32 last = tile.position + tile.count - 1 - chunk * kPage;  // slots behind it may hold anything
@@ -69,13 +69,12 @@ FN void attend_near(float* out, const float* q, const float* table, const u64* t
   for (int d = 0; d < Dim / 2; d++) o[d] = 0;
   for (u32 chunk = 0; chunk < chunks; chunk++) {
     const u8 *keys = halves + chunk % 2 * 2 * Part * 2, *values = keys + Part * 2;
-    // Where the last query of those that multiply together does not reach the chunk there is nothing to do.
-    const u32 low = Groups ? row / 64 * 64 : row, high = Groups ? low + 63 : row + 15;
-    const bool any = low < tile.count && tile.position + high >= chunk * kPage;
+    // Where the last query of the warp does not reach the chunk there is nothing to do.
+    const bool any = Groups || (row < tile.count && tile.position + row + 15 >= chunk * kPage);
     float s[32];
     UNROLL
     for (int n = 0; n < 32; n++) s[n] = 0;
-    if (Groups && any) {
+    if (Groups) {
       tile_begin();
       UNROLL
       for (int k = 0; k < Dim / 16; k++) multiply_near(s, a[k], near_operand(keys + k * 2048, 0));

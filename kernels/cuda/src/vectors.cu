@@ -66,11 +66,15 @@ BOUNDED_KERNEL(256, 3, quantize_rows, i8* q, float* maxima, const float* x, cons
   auto norm = [&](u32 base) INLINE {
     if (at != base) hold(base);
     if (kind == kNoNorm) return;
-    UNROLL
-    for (u32 j = 0; j < 32; j++) {
-      const float v = normalized(d, held[j], w, b, least(base + 32 * j, n - 1), kind);
-      held[j] = base + 32 * j < n ? v : 0.0f;
+    if (kind == kRMS) {  // without the choice for each element, which would make each load of a weight wait for the one before
+      UNROLL
+      for (u32 j = 0; j < 32; j++) held[j] = normalized(d, held[j], w, b, least(base + 32 * j, n - 1), kRMS);
+    } else {
+      UNROLL
+      for (u32 j = 0; j < 32; j++) held[j] = normalized(d, held[j], w, b, least(base + 32 * j, n - 1), kLayer);
     }
+    UNROLL
+    for (u32 j = 0; j < 32; j++) held[j] = base + 32 * j < n ? held[j] : 0.0f;
     at = once ? at : ~0u;
   };
   u32 top = 0;
