@@ -127,11 +127,16 @@ func TestCUDAPrompts(t *testing.T) {
 
 			fast := gpu(t, m, runtime.Options{Fast: true})
 			require.Contains(t, fast.Plan().Note, "not the same")
-			for _, cuts := range [][]int{nil, {37, 300}} {
-				near := all(fast, cuts...)
-				require.NotEqual(t, want, near)
-				require.Greater(t, cosine(want, near), 0.999, "bfloat16 has 8 bits, and codes of int8 turn what it lacks into steps of 1/127")
+			for _, kernels := range []string{"of the device", "of all devices"} {
+				for _, cuts := range [][]int{nil, {37, 300}} {
+					near := all(fast, cuts...)
+					require.NotEqual(t, want, near)
+					require.Greater(t, cosine(want, near), 0.999, "kernels %s: bfloat16 has 8 bits, and codes of int8 turn what it lacks into steps of 1/127", kernels)
+				}
+				runtime.Portable(fast)
 			}
+			runtime.Portable(e)
+			require.Equal(t, want, all(e, 37, 300), "kernels of all devices")
 			require.Equal(t, want[:20*vocab], all(fast, 20)[:20*vocab], "short prompts take the exact path")
 		}
 	})

@@ -148,7 +148,7 @@ func (d *Device) load(c *driver.Context) error {
 		d.bytes[k] = paramBytes(table[k].params)
 	}
 	for k, n := range map[kernel]int{
-		ternaryS8x128: ringBytes(128), ternaryS8x128Grouped: ringBytes(128), attendTiles64: tileShared(64), attendTiles128: tileShared(128), attendNear64: nearShared(64), attendNear128: nearShared(128), attendGroups64: nearShared(64), attendGroups128: nearShared(128),
+		ternaryS8x128: ringBytes(128), ternaryS8x128Grouped: ringBytes(128), attendTiles64: tileShared(64), attendTiles128: tileShared(128), attendNear64: nearShared(64), attendNear128: nearShared(128), attendGroups64: groupsShared(64), attendGroups128: groupsShared(128),
 		multiplyParts64: partBytes(64), multiplyParts128: partBytes(128), multiplyParts160: partBytes(160),
 	} {
 		if d.fn[k] == nil || n > d.dev.Info.SharedPerBlockOptin {

@@ -84,8 +84,9 @@ func tileShared(dim int) int {
 	return 4 * (2*tileLen*dim + 3*kernels.PageLen*tileLen + 4*tileLen)
 }
 
-// nearShared is the shared memory of attend_near.
-func nearShared(dim int) int { return 1280*dim + 1024 }
+// nearShared and groupsShared are the shared memory of attend_near and attend_groups.
+func nearShared(dim int) int   { return 1280 * dim }
+func groupsShared(dim int) int { return 1536*dim + 2048 }
 
 // hasTiles reports whether attendTiles is there for a size of heads.
 func (d *Device) hasTiles(dim int) bool {
@@ -94,19 +95,19 @@ func (d *Device) hasTiles(dim int) bool {
 
 // attendTiles is rotate, of the queries, and attend for rows in tiles, or with near what src/fast.cu makes of it.
 func (d *Device) attendTiles(out, q, table driver.Ptr, p paging, offset uint64, heads, kvHeads, dim, ld int, near bool) {
-	k, shared := attendTiles64, tileShared(dim)
-	if near {
+	k, shared, threads := attendTiles64, tileShared(dim), 256
+	switch {
+	case near && d.hopper:
+		k, shared, threads = attendGroups64, groupsShared(dim), 384
+	case near:
 		k, shared = attendNear64, nearShared(dim)
-		if d.hopper {
-			k = attendGroups64
-		}
 	}
 	if dim == 128 {
 		k++
 	}
 	z := float32(1 / math.Sqrt(float64(dim)))
 	d.args.Reset().Ptr(out).Ptr(q).Ptr(table).Ptr(p.tables).Ptr(p.tiles).U64(offset).U32(uint32(heads)).U32(uint32(kvHeads)).U32(uint32(ld)).F32(z)
-	d.launch(k, heads, p.count, 256, shared)
+	d.launch(k, heads, p.count, threads, shared)
 }
 
 func (d *Device) gate(h, g, u driver.Ptr, n int, act kernels.Activation) {
@@ -189,11 +190,14 @@ func (d *Device) multiplyParts(mode int, y driver.Ptr, ldy int, w *ternary, rows
 		high = 128
 	}
 	// The size that is done first, if time goes with the tokens of a part and a few for its beginning and end.
-	best, least, blocks := multiplyParts64, 0, 0
+	best, least, blocks := multiplyParts64, math.MaxInt, 0
 	for i, tokens := range []int{64, 128, 160} {
+		if d.part > 0 && d.part != tokens {
+			continue
+		}
 		parts := ((rows + high - 1) / high) * ((m + tokens - 1) / tokens)
 		turns := (parts + d.dev.Info.SMs - 1) / d.dev.Info.SMs
-		if time := turns * (tokens + 16); i == 0 || time <= least {
+		if time := turns * (tokens + 16); time <= least {
 			best, least, blocks = multiplyParts64+kernel(i), time, min(parts, d.dev.Info.SMs)
 		}
 	}
