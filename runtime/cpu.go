@@ -131,6 +131,9 @@ func NewCPU(m *Model, opt Options) (Engine, error) {
 	}
 	e := &cpuEngine{ops: opt.Kernels, model: m, opt: opt, weights: &m.weights, activation: activations[c.Activation], used: map[*sequence]bool{}}
 	e.plan = newPlan(c, m.file.Header(), &opt)
+	if opt.Fast {
+		e.plan.Note = "fast: no effect, the CPU computes exactly"
+	}
 	e.tracker = hostTracker()
 	if err := e.plan.reserve(e.tracker, e.plan.Total()-m.loaded); err != nil {
 		return nil, err

@@ -24,6 +24,7 @@ type cudaEngine struct {
 	device *cuda.Device
 	engine *cuda.Engine
 	plan   cuda.Plan
+	note   string
 }
 
 // NewCUDA copies m to the CUDA device of number opt.Device and returns the engine that
@@ -47,6 +48,12 @@ func NewCUDA(m *Model, opt Options) (Engine, error) {
 	}
 	if err := e.check(); err != nil {
 		return nil, errors.Join(fmt.Errorf("%s computes wrongly: %w; use the CPU, and report this with the output of tritter-run devices", d.Info().Name, err), e.Close())
+	}
+	if opt.Fast {
+		e.note = "fast: the attention of prompts runs in bfloat16; results are near to the exact ones and not the same"
+		if !e.engine.SetFast(true) {
+			e.note = fmt.Sprintf("fast: no effect, there are kernels for heads of 64 and 128 elements on GPUs with 160 KB of shared memory; this model has %d, %s %d KB", m.Config.HeadDim, d.Info().Name, d.Info().SharedPerBlockOptin>>10)
+		}
 	}
 	return e, nil
 }
@@ -136,7 +143,7 @@ func (e *cudaEngine) Close() error {
 
 func (e *cudaEngine) Plan() MemoryPlan {
 	pages := (int64(e.opt.Context) + kernels.PageLen - 1) / kernels.PageLen
-	return MemoryPlan{Context: e.opt.Context, Loaded: e.plan.Weights, Activations: e.plan.Scratch, PerToken: e.plan.PerToken, KV: e.opt.KV.String(), Load: LoadDevice, Cache: pages * kernels.PageLen * e.plan.PerToken}
+	return MemoryPlan{Context: e.opt.Context, Loaded: e.plan.Weights, Activations: e.plan.Scratch, PerToken: e.plan.PerToken, KV: e.opt.KV.String(), Load: LoadDevice, Note: e.note, Cache: pages * kernels.PageLen * e.plan.PerToken}
 }
 
 func (e *cudaEngine) Forward(ctx context.Context, spans []Span) ([]Result, error) {

@@ -84,6 +84,74 @@ func TestCUDALogits(t *testing.T) {
 	})
 }
 
+// long is a model whose heads are of a size that the kernels for long prompts take.
+func long(t testing.TB, headDim int) *runtime.Model {
+	t.Helper()
+	s := synth.Shape{Class: "BitNetForCausalLM", Hidden: 128, Layers: 2, Heads: 4, KVHeads: 2, HeadDim: headDim, Intermediate: 208, Vocab: 97, Context: 700, Tied: true}
+	f, err := format.Open(tinyFile(t, s, synth.Online, convert.Options{}))
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, f.Close()) })
+	m, err := runtime.LoadModel(f)
+	require.NoError(t, err)
+	return m
+}
+
+// TestCUDAPrompts: prompts of several tiles of attention give the bits of the reference wherever they are cut, and with
+// Options.Fast something near to them.
+func TestCUDAPrompts(t *testing.T) {
+	emulator.Run(t, func(t *testing.T) {
+		for _, headDim := range []int{64, 128} {
+			m := long(t, headDim)
+			vocab, n := m.Config.VocabSize, 600
+			tokens := ids(n, vocab, 1)
+			all := func(e runtime.Engine, cuts ...int) (logits []float32) {
+				s := e.NewSequence()
+				defer s.Close()
+				at := 0
+				for _, cut := range append(cuts, n) {
+					logits = append(logits, forward(t, e, runtime.Span{Seq: s, Tokens: tokens[at:cut], Logits: runtime.PositionAll})[0].Logits...)
+					at = cut
+				}
+				return logits
+			}
+			want := all(engine(t, m, runtime.Options{}))
+			e := gpu(t, m, runtime.Options{})
+			for _, cuts := range [][]int{nil, {37, 300}, {128, 257, 258}, {64, 480}} {
+				require.Equal(t, want, all(e, cuts...), "heads of %d, cut at %d", headDim, cuts)
+			}
+			// Two sequences at once, whose tiles are not of one length.
+			a, b := e.NewSequence(), e.NewSequence()
+			got := forward(t, e, runtime.Span{Seq: a, Tokens: tokens[:150], Logits: runtime.PositionLast}, runtime.Span{Seq: b, Tokens: tokens[:301], Logits: runtime.PositionLast})
+			require.Equal(t, want[149*vocab:150*vocab], got[0].Logits)
+			require.Equal(t, want[300*vocab:301*vocab], got[1].Logits)
+
+			fast := gpu(t, m, runtime.Options{Fast: true})
+			require.Contains(t, fast.Plan().Note, "not the same")
+			for _, kernels := range []string{"of the device", "of all devices"} {
+				for _, cuts := range [][]int{nil, {37, 300}} {
+					near := all(fast, cuts...)
+					require.NotEqual(t, want, near)
+					require.Greater(t, cosine(want, near), 0.999, "kernels %s: bfloat16 has 8 bits, and codes of int8 turn what it lacks into steps of 1/127", kernels)
+				}
+				runtime.Portable(fast)
+			}
+			runtime.Portable(e)
+			require.Equal(t, want, all(e, 37, 300), "kernels of all devices")
+			require.Equal(t, want[:20*vocab], all(fast, 20)[:20*vocab], "short prompts take the exact path")
+		}
+	})
+}
+
+func cosine(a, b []float32) float64 {
+	var ab, aa, bb float64
+	for i := range a {
+		ab += float64(a[i]) * float64(b[i])
+		aa += float64(a[i]) * float64(a[i])
+		bb += float64(b[i]) * float64(b[i])
+	}
+	return ab / math.Sqrt(aa*bb)
+}
+
 // TestCUDAFixtures: the checkpoints of testdata, of every architecture, and the demo give the bits of the reference.
 func TestCUDAFixtures(t *testing.T) {
 	configs, err := filepath.Glob("../testdata/fixtures/*/config.json")

@@ -19,6 +19,7 @@ type GPUBench struct {
 	Bandwidth float64           `json:"copy_bytes_per_second"`          // measured: a copy within the device
 	Share     float64           `json:"share_of_copy_bandwidth"`        // weights a median step reads
 	Kernels   []cuda.KernelTime `json:"kernels_launched_one_after_one"` // their sum is more than a step
+	Prefill   []cuda.KernelTime `json:"kernels_of_prefill"`             // of the positions before the first step, at most 2,048 of them
 }
 
 // BenchGPU measures steps of greedy decode after a prompt of so many positions. It
@@ -31,9 +32,11 @@ func BenchGPU(ctx context.Context, e Engine, prompt, steps int) (*GPUBench, erro
 	if most := c.opt.Context; prompt < 1 || steps < 2 || prompt+steps+1 > most {
 		return nil, fmt.Errorf("%d positions, %d steps and one more, want at least 1 and 2 of them and no more than %d together", prompt, steps, most)
 	}
-	s := e.NewSequence()
+	s, empty := e.NewSequence(), e.NewSequence()
 	defer s.Close()
-	if _, err := e.Forward(ctx, []Span{{Seq: s, Tokens: benchTokens(prompt, c.model.Config.VocabSize)}}); err != nil {
+	defer empty.Close()
+	tokens := benchTokens(prompt, c.model.Config.VocabSize)
+	if _, err := e.Forward(ctx, []Span{{Seq: s, Tokens: tokens}}); err != nil {
 		return nil, err
 	}
 	c.mu.Lock()
@@ -41,6 +44,9 @@ func BenchGPU(ctx context.Context, e Engine, prompt, steps int) (*GPUBench, erro
 	b := &GPUBench{Context: prompt, Steps: steps}
 	seq := s.(*cudaSequence).Sequence
 	var err error
+	if b.Prefill, err = c.engine.ProfilePrefill(empty.(*cudaSequence).Sequence, tokens, 5); err != nil {
+		return nil, err
+	}
 	if b.Kernels, err = c.engine.Profile(seq, 1, 9); err != nil {
 		return nil, err
 	}

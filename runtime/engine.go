@@ -161,6 +161,12 @@ type Options struct {
 	Threads int // goroutines that compute; 0 is GOMAXPROCS
 	Device  int // number of the CUDA device, for NewCUDA
 
+	// Fast lets a GPU compute the attention of prompts in bfloat16 on tensor cores.
+	// Results are near to the exact ones and not the same, and may differ between
+	// devices and with the way tokens are split into calls; one token at a time, and
+	// all on the CPU, is exact as ever. The plan's Note says what it does.
+	Fast bool
+
 	KV kernels.KVFormat // how keys and values are stored; 0 is f32
 
 	// Window > 0 makes each position attend to the last Window positions, itself

@@ -5,3 +5,6 @@ func PlainLaunches(e Engine, plain bool) { e.(*cudaEngine).engine.PlainLaunches(
 
 // CanDecode reports whether a CUDA engine has its short path for one token.
 func CanDecode(e Engine) bool { return e.(*cudaEngine).engine.CanDecode() }
+
+// Portable makes an engine on a GPU use the kernels that every device has.
+func Portable(e Engine) { e.(*cudaEngine).device.Portable() }

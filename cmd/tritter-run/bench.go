@@ -13,6 +13,7 @@ import (
 	"github.com/tritter-ai/tritter/format"
 	"github.com/tritter-ai/tritter/internal/cli"
 	"github.com/tritter-ai/tritter/internal/synth"
+	"github.com/tritter-ai/tritter/kernels/cuda"
 	"github.com/tritter-ai/tritter/runtime"
 )
 
@@ -24,7 +25,7 @@ type benchCommand struct {
 	Tests       []string `help:"What to measure: ppN is the prefill of N tokens, tgN the decode of N tokens, with @B for B sequences at once." default:"pp128,pp512,tg32" placeholder:"TEST,..."`
 	Batch       int      `help:"Run the tests also with this many sequences at once: tg32@8." default:"1" placeholder:"B"`
 	Repetitions int      `short:"r" help:"Counted runs of each test, after one that is not." default:"3"`
-	At          []int    `help:"On a GPU: also time steps and kernels of the decode after so many positions." placeholder:"N,..."`
+	At          []int    `help:"On a GPU: also time the kernels of a prefill of so many positions, and steps and kernels of the decode after it." placeholder:"N,..."`
 	JSON        bool     `name:"json" help:"Print JSON (docs/bench.md)."`
 }
 
@@ -161,11 +162,16 @@ func (r *benchReport) print() error {
 		for _, g := range r.GPU {
 			fmt.Fprintf(out, "\nafter %d positions: step %.1f us median, %.1f us p95 (%.0f tok/s), %.2f us a layer, %.0f %% of the copy bandwidth of %.2f TB/s\n",
 				g.Context, g.Median, g.P95, 1e6/g.Median, g.Layer, 100*g.Share, g.Bandwidth/1e12)
-			fmt.Fprintln(w, "KERNEL, ALONE\tLAUNCHES\tus A STEP\tus EACH\tREGISTERS\tSPILLED\t")
-			for _, k := range g.Kernels {
-				fmt.Fprintf(w, "%s\t%d\t%.1f\t%.2f\t%d\t%d\t\n", k.Kernel, k.Launches, k.Micros, k.Micros/float64(k.Launches), k.Registers, k.Spilled)
-			}
-			w.Flush()
+			printKernels(w, "us A STEP", g.Kernels)
+			printKernels(w, "us A PREFILL", g.Prefill)
 		}
 	})
+}
+
+func printKernels(w *tabwriter.Writer, of string, kernels []cuda.KernelTime) {
+	fmt.Fprintf(w, "KERNEL, ALONE\tLAUNCHES\t%s\tus EACH\tREGISTERS\tSPILLED\t\n", of)
+	for _, k := range kernels {
+		fmt.Fprintf(w, "%s\t%d\t%.1f\t%.2f\t%d\t%d\t\n", k.Kernel, k.Launches, k.Micros, k.Micros/float64(k.Launches), k.Registers, k.Spilled)
+	}
+	w.Flush()
 }

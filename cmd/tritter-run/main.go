@@ -156,6 +156,7 @@ type engineFlags struct {
 	Filter   string     `help:"For greedy and top-k sampling, find the greatest logits in an int8 copy of the head and compute only those: exact, less to read, a third more memory. auto does so for long texts." enum:"auto,on,off" default:"auto"`
 	Load     string     `help:"How the CPU holds weights: mmap uses the file in place, huge copies it into 2 MiB pages (Linux)." enum:"mmap,huge" default:"mmap"`
 	Prefault bool       `help:"Page the file's weights in while the program starts: for a file that is not in the page cache."`
+	Fast     bool       `help:"On a GPU, compute the attention of prompts in bfloat16 on tensor cores: faster for long ones. Changes the result a little; without it results are the same bits everywhere."`
 	Kernels  string     `help:"CPU implementation: ref, avx2 ... (default: the fastest of this machine). Does not change the result." placeholder:"NAME"`
 	cli.DeviceFlag
 }
@@ -182,7 +183,7 @@ func (w *windowFlag) UnmarshalText(text []byte) error {
 
 // options turns the flags into options of an engine for a model.
 func (e *engineFlags) options(c *model.Config) (runtime.Options, error) {
-	opt := runtime.Options{Context: e.Context, Threads: e.Threads, Window: int(e.Window), Load: runtime.Load(e.Load), Prefault: e.Prefault, Filter: e.Filter == "on"}
+	opt := runtime.Options{Context: e.Context, Threads: e.Threads, Window: int(e.Window), Load: runtime.Load(e.Load), Prefault: e.Prefault, Filter: e.Filter == "on", Fast: e.Fast}
 	if e.Context < 0 || e.Threads < 0 {
 		return opt, cli.Usage("--context and --threads want at least 1, got %d and %d", e.Context, e.Threads)
 	}

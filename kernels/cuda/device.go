@@ -15,6 +15,8 @@ import (
 type Device struct {
 	dev       *driver.Device
 	dependent bool // kernels may start before the one before them has ended
+	hopper    bool // the kernels of src/hopper.cu are there
+	part      int  // tokens of a part of multiplyParts, for tests; 0 for what is best
 
 	// The rest is used inside dev.Do.
 	ctx     *driver.Context
@@ -67,6 +69,10 @@ func (d *Device) start() (err error) {
 	}
 	return d.load(d.ctx)
 }
+
+// Portable leaves out the kernels of src/hopper.cu and what else is for one compute capability only, so that tests
+// reach those of all others.
+func (d *Device) Portable() { d.hopper = false }
 
 // Info describes the device.
 func (d *Device) Info() driver.Info { return d.dev.Info }

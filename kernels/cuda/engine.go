@@ -1,9 +1,11 @@
 package cuda
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/tritter-ai/tritter/kernels"
 	"github.com/tritter-ai/tritter/kernels/cuda/driver"
@@ -31,6 +33,7 @@ type Engine struct {
 
 	s    single
 	fast bool // s can be used
+	near bool // attention of many positions may differ from spec/numerics.md
 }
 
 // buffers are activations on the device, [row, width].
@@ -39,8 +42,8 @@ type buffers struct {
 	normed   driver.Ptr // input of a matrix with float activations
 	shared   driver.Ptr // output of a norm that is followed by norms inside the projections
 	codes    codes
-	q, att   driver.Ptr // [., heads x headDim]
-	k, v     driver.Ptr // [., kvHeads x headDim]
+	qkv      driver.Ptr // queries, keys and values of a row: [., (heads + 2 kvHeads) x headDim]
+	att      driver.Ptr // [., heads x headDim]
 	gate, up driver.Ptr // [., ffn]
 	final    driver.Ptr // hidden states that are wanted: [., hidden]
 	logits   driver.Ptr // [headBatch, vocab]
@@ -61,7 +64,17 @@ type row struct {
 type meta struct {
 	tokens, starts, positions []uint32
 	tables                    []uint64
-	tiles                     []uint32 // struct Tile of src/prefill.cu, four words each; none for attention by rows
+	tiles                     []tile // none for attention by rows
+}
+
+// tile is struct Tile of src/prefill.cu: rows of one sequence at neighbouring positions.
+type tile struct{ row, count, start, position uint32 }
+
+func (m *meta) tileWords() (w []uint32) {
+	for _, t := range m.tiles {
+		w = append(w, t.row, t.count, t.start, t.position)
+	}
+	return w
 }
 
 func (b *buffers) alloc(a allocator, c *Config, batch int) error {
@@ -83,10 +96,8 @@ func (b *buffers) alloc(a allocator, c *Config, batch int) error {
 	} else {
 		piece(&b.normed, batch*width)
 	}
-	piece(&b.q, batch*qDim)
+	piece(&b.qkv, batch*(qDim+2*kvDim))
 	piece(&b.att, batch*qDim)
-	piece(&b.k, batch*kvDim)
-	piece(&b.v, batch*kvDim)
 	piece(&b.gate, batch*c.FFN)
 	piece(&b.up, batch*c.FFN)
 	piece(&b.final, batch*c.Hidden)
@@ -203,6 +214,13 @@ func (e *Engine) Close() error {
 	})
 }
 
+// SetFast lets the attention of many positions at once run on tensor cores, whose results are near to those of
+// spec/numerics.md and not the same, and reports whether it does for this model and device. Nothing else changes.
+func (e *Engine) SetFast(on bool) bool {
+	e.near = on && e.d.hasTiles(e.c.HeadDim) && nearShared(e.c.HeadDim) <= e.d.dev.Info.SharedPerBlockOptin
+	return e.near
+}
+
 // NewSequence starts an empty sequence.
 func (e *Engine) NewSequence() *Sequence { return &Sequence{engine: e} }
 
@@ -306,7 +324,10 @@ func (e *Engine) siteError(site uint32) error {
 func (e *Engine) forward(rows []row, spans []Span) error {
 	c, b, d := &e.c, &e.b, e.d
 	n, dim := len(rows), c.HeadDim
-	qDim := c.Heads * dim
+	qDim, kvDim := c.Heads*dim, c.KVHeads*dim
+	q, ld := b.qkv, qDim+2*kvDim
+	k := q + driver.Ptr(4*qDim)
+	v := k + driver.Ptr(4*kvDim)
 	d.clearBad()
 	p := e.start(rows, spans)
 	for i := range e.p.layers {
@@ -315,29 +336,36 @@ func (e *Engine) forward(rows []row, spans []Span) error {
 		offset := uint64(i) * uint64(e.cache.pageBytes)
 
 		// Attention: x += o(attention(q, k, v))
-		e.project(b.x, n, c.Hidden, l.attnNorm, site+siteAttn, to{b.q, &l.q}, to{b.k, &l.k}, to{b.v, &l.v})
+		e.project(b.x, n, c.Hidden, l.attnNorm, site+siteAttn, ld, to{q, &l.q}, to{k, &l.k}, to{v, &l.v})
 		if l.qNorm.kind != 0 {
-			d.norm(b.q, b.q, n*c.Heads, dim, l.qNorm, site+siteQ)
+			d.normHeads(q, q, n, c.Heads, dim, ld, l.qNorm, site+siteQ)
 		}
 		if l.kNorm.kind != 0 {
-			d.norm(b.k, b.k, n*c.KVHeads, dim, l.kNorm, site+siteK)
+			d.normHeads(k, k, n, c.KVHeads, dim, ld, l.kNorm, site+siteK)
 		}
-		d.rotate(b.q, e.p.angles, p.positions, n, c.Heads, dim)
-		d.rotate(b.k, e.p.angles, p.positions, n, c.KVHeads, dim)
-		d.store(b.k, b.v, p, offset, n, c.KVHeads, dim)
-		if tiles := len(e.meta.tiles) / 4; tiles > 0 {
-			d.attendTiles(b.att, b.q, p.tables, b.tiles, tiles, offset, c.Heads, c.KVHeads, dim)
+		if p.count > 0 {
+			d.storeTiles(k, v, e.p.angles, p, offset, c.KVHeads, dim, ld)
+			d.attendTiles(b.att, q, e.p.angles, p, offset, c.Heads, c.KVHeads, dim, ld, e.near)
 		} else {
-			d.attend(b.att, b.q, p, offset, n, c.Heads, c.KVHeads, dim)
+			d.rotate(q, e.p.angles, p.positions, n, c.Heads+c.KVHeads, dim, ld)
+			d.store(k, v, p, offset, n, c.KVHeads, dim, ld)
+			d.attend(b.att, q, p, offset, n, c.Heads, c.KVHeads, dim, ld)
 		}
-		e.project(b.att, n, qDim, l.attnSubNorm, site+siteO, to{b.tmp, &l.o})
-		e.residual(n, l.postAttnNorm, site+sitePostAttn)
+		e.residual(b.att, n, qDim, l.attnSubNorm, site+siteO, &l.o, l.postAttnNorm, site+sitePostAttn)
 
 		// Feed-forward: x += down(act(gate(x)) * up(x))
-		e.project(b.x, n, c.Hidden, l.mlpNorm, site+siteMLP, to{b.gate, &l.gate}, to{b.up, &l.up})
-		d.gate(b.gate, b.gate, b.up, n*c.FFN, c.Activation)
-		e.project(b.gate, n, c.FFN, l.mlpSubNorm, site+siteDown, to{b.tmp, &l.down})
-		e.residual(n, l.postMLPNorm, site+sitePostMLP)
+		if both, ok := l.gate.followed(&l.up.ternary); ok && c.Int8 && l.gate.norm.kind == 0 && l.up.norm.kind == 0 && d.hasParts(&both, n, c.FFN) {
+			mode := partSiLU
+			if c.Activation == kernels.ReLU2 {
+				mode = partReLU2
+			}
+			e.input(b.x, n, c.Hidden, l.mlpNorm, site+siteMLP)
+			d.multiplyParts(mode, b.gate, c.FFN, &both, c.FFN, b.codes, n)
+		} else {
+			e.project(b.x, n, c.Hidden, l.mlpNorm, site+siteMLP, c.FFN, to{b.gate, &l.gate}, to{b.up, &l.up})
+			d.gate(b.gate, b.gate, b.up, n*c.FFN, c.Activation)
+		}
+		e.residual(b.gate, n, c.FFN, l.mlpSubNorm, site+siteDown, &l.down, l.postMLPNorm, site+sitePostMLP)
 	}
 	if site := d.readBad(); site != noSite {
 		return e.siteError(site)
@@ -352,7 +380,6 @@ func (e *Engine) forward(rows []row, spans []Span) error {
 func (e *Engine) start(rows []row, spans []Span) paging {
 	b, m, hidden := &e.b, &e.meta, e.c.Hidden
 	m.tokens, m.starts, m.positions, m.tables, m.tiles = m.tokens[:0], m.starts[:0], m.positions[:0], m.tables[:0], m.tiles[:0]
-	tiled := hasTiles(e.c.HeadDim) && len(rows) >= fewTokens
 	start := 0
 	for i, r := range rows {
 		if i == 0 || r.seq != rows[i-1].seq {
@@ -361,10 +388,10 @@ func (e *Engine) start(rows []row, spans []Span) paging {
 				m.tables = append(m.tables, uint64(bl.at))
 			}
 		}
-		if last := len(m.tiles) - 3; tiled && (i == 0 || r.seq != rows[i-1].seq || m.tiles[last] == kernels.PageLen) {
-			m.tiles = append(m.tiles, uint32(i), 1, uint32(start), uint32(r.pos))
-		} else if tiled {
-			m.tiles[last]++
+		if last := len(m.tiles) - 1; i == 0 || r.seq != rows[i-1].seq || m.tiles[last].count == tileLen {
+			m.tiles = append(m.tiles, tile{uint32(i), 1, uint32(start), uint32(r.pos)})
+		} else {
+			m.tiles[last].count++
 		}
 		m.tokens = append(m.tokens, r.token)
 		m.starts = append(m.starts, uint32(start))
@@ -374,7 +401,13 @@ func (e *Engine) start(rows []row, spans []Span) paging {
 	words(&e.d.up, b.starts, m.starts)
 	words(&e.d.up, b.positions, m.positions)
 	words(&e.d.up, b.tables, m.tables)
-	words(&e.d.up, b.tiles, m.tiles)
+	// Tiles that are almost empty cost what full ones do.
+	if !e.d.hasTiles(e.c.HeadDim) || len(rows) < fewTokens || len(rows) < 8*len(m.tiles) {
+		m.tiles = m.tiles[:0]
+	}
+	// The long ones first, so that none is left when the others are done.
+	slices.SortStableFunc(m.tiles, func(a, b tile) int { return cmp.Compare(b.position, a.position) })
+	words(&e.d.up, b.tiles, m.tileWords())
 	e.d.embed(b.x, &e.p.embed, b.tokens, len(rows))
 	for i := 0; i < len(rows); {
 		sp := &spans[rows[i].span]
@@ -387,7 +420,7 @@ func (e *Engine) start(rows []row, spans []Span) paging {
 		}
 		i += n
 	}
-	return paging{b.tables, b.starts, b.positions}
+	return paging{b.tables, b.starts, b.positions, b.tiles, len(m.tiles)}
 }
 
 // to is a matrix and where its product goes.
@@ -396,22 +429,31 @@ type to struct {
 	w *projection
 }
 
-// project normalizes n rows of x, quantizes them where the model says so, and multiplies them by each matrix. Matrices
-// with a norm of their own each get an input of their own.
-func (e *Engine) project(x driver.Ptr, n, width int, w norm, site int, outs ...to) {
-	if outs[0].w.norm.kind == 0 {
-		in := e.input(x, n, width, w, site)
+// project normalizes n rows of x, quantizes them where the model says so, and multiplies them by each matrix; rows of the products
+// are ld apart. Matrices with a norm of their own each get an input of their own.
+func (e *Engine) project(x driver.Ptr, n, width int, w norm, site, ld int, outs ...to) {
+	if outs[0].w.norm.kind != 0 {
+		if w.kind != 0 {
+			e.d.norm(e.b.shared, x, n, width, w, site)
+			x = e.b.shared
+		}
 		for _, o := range outs {
-			e.multiply(o.y, &o.w.ternary, in, n)
+			e.multiply(o.y, ld, &o.w.ternary, e.input(x, n, width, o.w.norm, site), n)
 		}
 		return
 	}
-	if w.kind != 0 {
-		e.d.norm(e.b.shared, x, n, width, w, site)
-		x = e.b.shared
-	}
-	for _, o := range outs {
-		e.multiply(o.y, &o.w.ternary, e.input(x, n, width, o.w.norm, site), n)
+	in := e.input(x, n, width, w, site)
+	for i := 0; i < len(outs); {
+		o := outs[i]
+		joined := o.w.ternary
+		for i++; i < len(outs) && outs[i].y == o.y+driver.Ptr(4*joined.rows); i++ {
+			both, ok := joined.followed(&outs[i].w.ternary)
+			if !ok {
+				break
+			}
+			joined = both
+		}
+		e.multiply(o.y, ld, &joined, in, n)
 	}
 }
 
@@ -428,19 +470,27 @@ func (e *Engine) input(x driver.Ptr, n, width int, w norm, site int) driver.Ptr 
 	return e.b.normed
 }
 
-func (e *Engine) multiply(y driver.Ptr, w *ternary, x driver.Ptr, n int) {
+func (e *Engine) multiply(y driver.Ptr, ld int, w *ternary, x driver.Ptr, n int) {
 	if e.c.Int8 {
-		e.d.multiplyInt8(y, w.rows, w, e.b.codes, n)
+		e.d.multiplyInt8(y, ld, w, e.b.codes, n)
 	} else {
-		e.d.multiplyFloat(y, w.rows, w, x, n, w.cols)
+		e.d.multiplyFloat(y, ld, w, x, n, w.cols)
 	}
 }
 
-// residual adds tmp to x and applies the norm after the sum, if there is one.
-func (e *Engine) residual(n int, w norm, site int) {
-	e.d.add(e.b.x, e.b.tmp, n*e.c.Hidden)
-	if w.kind != 0 {
-		e.d.norm(e.b.x, e.b.x, n, e.c.Hidden, w, site)
+// residual adds the product of n rows of y, normalized, and a matrix to the residual stream, and applies the norm after the sum, if
+// there is one.
+func (e *Engine) residual(y driver.Ptr, n, width int, w norm, site int, p *projection, post norm, postSite int) {
+	hidden := e.c.Hidden
+	if e.c.Int8 && p.norm.kind == 0 && e.d.hasParts(&p.ternary, n, hidden) {
+		e.input(y, n, width, w, site)
+		e.d.multiplyParts(partAdd, e.b.x, hidden, &p.ternary, hidden, e.b.codes, n)
+	} else {
+		e.project(y, n, width, w, site, hidden, to{e.b.tmp, p})
+		e.d.add(e.b.x, e.b.tmp, n*hidden)
+	}
+	if post.kind != 0 {
+		e.d.norm(e.b.x, e.b.x, n, hidden, post, postSite)
 	}
 }
 
@@ -471,7 +521,7 @@ func (e *Engine) finish(rows []row, spans []Span) error {
 		part := logits[lo:min(lo+headBatch, len(logits))]
 		x := e.b.final + driver.Ptr(4*lo*hidden)
 		if e.p.headTernary.rows > 0 {
-			e.multiply(e.b.logits, &e.p.headTernary, e.input(x, len(part), hidden, norm{}, last+1), len(part))
+			e.multiply(e.b.logits, vocab, &e.p.headTernary, e.input(x, len(part), hidden, norm{}, last+1), len(part))
 		} else {
 			d.multiplyDense(e.b.logits, vocab, &e.p.headDense, x, len(part), hidden)
 		}

@@ -3,6 +3,7 @@ package cuda
 import (
 	"embed"
 	"fmt"
+	"strings"
 
 	"github.com/tritter-ai/tritter/kernels/cuda/driver"
 )
@@ -18,6 +19,7 @@ const (
 	quantizeRows
 	rotateHeads
 	storePage
+	storePages
 	gateUnits
 	addUnits
 	denseF32x1
@@ -40,6 +42,13 @@ const (
 	attendRows
 	attendTiles64
 	attendTiles128
+	multiplyParts64
+	multiplyParts128
+	multiplyParts160
+	attendNear64
+	attendNear128
+	attendGroups64
+	attendGroups128
 	beginStep
 	placeVector
 	decodeStep24
@@ -54,10 +63,11 @@ const (
 
 // table gives each kernel its PTX file and its parameters: p an address, u a uint32, U a uint64, f a float32.
 var table = [numKernels]struct{ name, file, params string }{
-	normRows:             {"norm_rows", "base", "ppppuufpu"},
-	quantizeRows:         {"quantize_rows", "base", "pppppuuufpu"},
-	rotateHeads:          {"rotate_heads", "base", "pppuu"},
-	storePage:            {"store_page", "base", "pppppUuu"},
+	normRows:             {"norm_rows", "base", "ppppuuuufpu"},
+	quantizeRows:         {"quantize_rows", "base", "pppppuuuufpu"},
+	rotateHeads:          {"rotate_heads", "base", "pppuuu"},
+	storePage:            {"store_page", "base", "pppppUuuu"},
+	storePages:           {"store_pages", "base", "pppppUuuu"},
 	gateUnits:            {"gate_units", "base", "pppuu"},
 	addUnits:             {"add_units", "base", "ppu"},
 	denseF32x1:           {"dense_f32_1", "base", "ppppuuuuu"},
@@ -71,15 +81,22 @@ var table = [numKernels]struct{ name, file, params string }{
 	embedRows:            {"embed_rows", "base", "ppppuuu"},
 	packDense:            {"pack_dense", "base", "ppuuu"},
 	packTernary:          {"pack_ternary", "base", "ppuuu"},
-	ternaryS8x8:          {"ternary_s8_8", "base", "ppppppuuuuu"},
-	ternaryS8x8Grouped:   {"ternary_s8_8_grouped", "base", "ppppppuuuuu"},
-	ternaryS8x128:        {"ternary_s8_128", "base", "ppppppuuuuu"},
-	ternaryS8x128Grouped: {"ternary_s8_128_grouped", "base", "ppppppuuuuu"},
+	ternaryS8x8:          {"ternary_s8_8", "base", "ppppppuuuuuu"},
+	ternaryS8x8Grouped:   {"ternary_s8_8_grouped", "base", "ppppppuuuuuu"},
+	ternaryS8x128:        {"ternary_s8_128", "base", "ppppppuuuuuu"},
+	ternaryS8x128Grouped: {"ternary_s8_128_grouped", "base", "ppppppuuuuuu"},
 	ternaryF32x1:         {"ternary_f32_1", "base", "pppppuuuuuu"},
 	ternaryF32x4:         {"ternary_f32_4", "base", "pppppuuuuuu"},
-	attendRows:           {"attend_rows", "base", "pppppUuuuf"},
-	attendTiles64:        {"attend_tiles_64", "base", "ppppUuuf"},
-	attendTiles128:       {"attend_tiles_128", "base", "ppppUuuf"},
+	attendRows:           {"attend_rows", "base", "pppppUuuuuf"},
+	attendTiles64:        {"attend_tiles_64", "base", "pppppUuuuf"},
+	attendTiles128:       {"attend_tiles_128", "base", "pppppUuuuf"},
+	multiplyParts64:      {"multiply_parts_64", "hopper", "ppppppuuuuuu"},
+	multiplyParts128:     {"multiply_parts_128", "hopper", "ppppppuuuuuu"},
+	multiplyParts160:     {"multiply_parts_160", "hopper", "ppppppuuuuuu"},
+	attendNear64:         {"attend_near_64", "fast", "pppppUuuuf"},
+	attendNear128:        {"attend_near_128", "fast", "pppppUuuuf"},
+	attendGroups64:       {"attend_groups_64", "fast_hopper", "pppppUuuuf"},
+	attendGroups128:      {"attend_groups_128", "fast_hopper", "pppppUuuuf"},
 	beginStep:            {"begin_step", "decode", "pppUuppuu"},
 	placeVector:          {"place_vector", "decode", "ppu"},
 	decodeStep24:         {"decode_step_24", "decode", "pppupppppUuuuuuufuuup"},
@@ -106,8 +123,12 @@ func paramBytes(params string) (n int) {
 // load compiles every module. From compute capability 9.0 on, a file whose name with _sm90 exists is that one.
 func (d *Device) load(c *driver.Context) error {
 	modules := map[string]*driver.Module{}
+	d.hopper = d.dev.Info.Major == 9 && d.dev.Info.Minor == 0
 	for k := range numKernels {
 		file := table[k].file
+		if strings.HasSuffix(file, "hopper") && !d.hopper { // for compute capability 9.0 and no other
+			continue
+		}
 		if modules[file] == nil {
 			text, err := compiled.ReadFile("ptx/" + file + "_sm90.ptx")
 			if err != nil || d.dev.Info.Major < 9 {
@@ -126,7 +147,13 @@ func (d *Device) load(c *driver.Context) error {
 		d.fn[k] = f
 		d.bytes[k] = paramBytes(table[k].params)
 	}
-	for k, n := range map[kernel]int{ternaryS8x128: ringBytes(128), ternaryS8x128Grouped: ringBytes(128), attendTiles64: tileShared(64), attendTiles128: tileShared(128)} {
+	for k, n := range map[kernel]int{
+		ternaryS8x128: ringBytes(128), ternaryS8x128Grouped: ringBytes(128), attendTiles64: tileShared(64), attendTiles128: tileShared(128), attendNear64: nearShared(64), attendNear128: nearShared(128), attendGroups64: groupsShared(64), attendGroups128: groupsShared(128),
+		multiplyParts64: partBytes(64), multiplyParts128: partBytes(128), multiplyParts160: partBytes(160),
+	} {
+		if d.fn[k] == nil || n > d.dev.Info.SharedPerBlockOptin {
+			continue
+		}
 		if err := d.fn[k].SetMaxDynamicShared(n); err != nil {
 			return err
 		}

@@ -27,56 +27,87 @@ func padTokens(m int) int {
 func vectorThreads(n int) int { return min(max((n/8+31)/32*32, 32), 256) }
 
 func (d *Device) norm(y, x driver.Ptr, rows, n int, w norm, site int) {
-	d.args.Reset().Ptr(y).Ptr(x).Ptr(w.weight).Ptr(w.bias).U32(uint32(n)).U32(uint32(w.kind)).F32(w.eps).Ptr(d.bad).U32(uint32(site))
-	d.launch(normRows, rows, 1, vectorThreads(n), 0)
+	d.normHeads(y, x, rows, 1, n, n, w, site)
 }
 
-// codes are quantized activations: padTokens rows of stride codes, and a maximum a row.
+// normHeads normalizes vectors of n elements, so many heads next to each other in rows that are ld apart.
+func (d *Device) normHeads(y, x driver.Ptr, rows, heads, n, ld int, w norm, site int) {
+	d.args.Reset().Ptr(y).Ptr(x).Ptr(w.weight).Ptr(w.bias).U32(uint32(n)).U32(uint32(heads)).U32(uint32(ld)).U32(uint32(w.kind)).F32(w.eps).Ptr(d.bad).U32(uint32(site))
+	d.launch(normRows, rows*heads, 1, vectorThreads(n), 0)
+}
+
+// codes are quantized activations, as code_chunk of src/numerics.cuh orders them for padTokens tokens, and a maximum a token.
 type codes struct {
 	data, maxima driver.Ptr
 }
 
 func (d *Device) quantize(q codes, x driver.Ptr, rows, n int, w norm, site int) {
-	d.args.Reset().Ptr(q.data).Ptr(q.maxima).Ptr(x).Ptr(w.weight).Ptr(w.bias).U32(uint32(n)).U32(uint32(kernels.PadCols(n))).U32(uint32(w.kind)).F32(w.eps).Ptr(d.bad).U32(uint32(site))
-	d.launch(quantizeRows, rows, 1, vectorThreads(n), 0)
+	warps := min((n+kernels.BlockLen-1)/kernels.BlockLen, 8)
+	d.args.Reset().Ptr(q.data).Ptr(q.maxima).Ptr(x).Ptr(w.weight).Ptr(w.bias).U32(uint32(n)).U32(uint32(kernels.PadCols(n) / kernels.TileCols)).U32(uint32(padTokens(rows))).U32(uint32(w.kind)).F32(w.eps).Ptr(d.bad).U32(uint32(site))
+	d.launch(quantizeRows, rows, 1, 32*warps, kernels.BlockLen*warps)
 }
 
-func (d *Device) rotate(x, table, positions driver.Ptr, rows, heads, dim int) {
-	d.args.Reset().Ptr(x).Ptr(table).Ptr(positions).U32(uint32(heads)).U32(uint32(dim / 2))
+func (d *Device) rotate(x, table, positions driver.Ptr, rows, heads, dim, ld int) {
+	d.args.Reset().Ptr(x).Ptr(table).Ptr(positions).U32(uint32(heads)).U32(uint32(dim / 2)).U32(uint32(ld))
 	d.launch(rotateHeads, rows, 1, vectorThreads(heads*dim/2), 0)
 }
 
 // paging says where the pages of the rows of a batch are.
 type paging struct {
 	tables, starts, positions driver.Ptr
+	tiles                     driver.Ptr // struct Tile of src/prefill.cu
+	count                     int        // of tiles; none for attention by rows
 }
 
-func (d *Device) store(k, v driver.Ptr, p paging, offset uint64, rows, heads, dim int) {
-	d.args.Reset().Ptr(k).Ptr(v).Ptr(p.tables).Ptr(p.starts).Ptr(p.positions).U64(offset).U32(uint32(heads)).U32(uint32(dim))
+func (d *Device) store(k, v driver.Ptr, p paging, offset uint64, rows, heads, dim, ld int) {
+	d.args.Reset().Ptr(k).Ptr(v).Ptr(p.tables).Ptr(p.starts).Ptr(p.positions).U64(offset).U32(uint32(heads)).U32(uint32(dim)).U32(uint32(ld))
 	d.launch(storePage, rows, 1, vectorThreads(heads*dim), 0)
 }
 
-func (d *Device) attend(out, q driver.Ptr, p paging, offset uint64, rows, heads, kvHeads, dim int) {
+// storeTiles is rotate, of the keys, and store for rows in tiles.
+func (d *Device) storeTiles(k, v, table driver.Ptr, p paging, offset uint64, heads, dim, ld int) {
+	d.args.Reset().Ptr(k).Ptr(v).Ptr(table).Ptr(p.tables).Ptr(p.tiles).U64(offset).U32(uint32(heads)).U32(uint32(dim)).U32(uint32(ld))
+	d.launch(storePages, heads, 2*p.count, 256, 4*(kernels.PageLen+1)*dim)
+}
+
+func (d *Device) attend(out, q driver.Ptr, p paging, offset uint64, rows, heads, kvHeads, dim, ld int) {
 	z := float32(1 / math.Sqrt(float64(dim)))
-	d.args.Reset().Ptr(out).Ptr(q).Ptr(p.tables).Ptr(p.starts).Ptr(p.positions).U64(offset).U32(uint32(heads)).U32(uint32(kvHeads)).U32(uint32(dim)).F32(z)
+	d.args.Reset().Ptr(out).Ptr(q).Ptr(p.tables).Ptr(p.starts).Ptr(p.positions).U64(offset).U32(uint32(heads)).U32(uint32(kvHeads)).U32(uint32(dim)).U32(uint32(ld)).F32(z)
 	d.launch(attendRows, heads, rows, max(64, min((dim+31)/32*32, 256)), 8*dim)
 }
 
+// tileLen is the most positions of a tile.
+const tileLen = 128
+
 // tileShared is the shared memory of attend_tile.
-func tileShared(dim int) int { return 4 * 3 * kernels.PageLen * dim }
+func tileShared(dim int) int {
+	return 4 * (2*tileLen*dim + 3*kernels.PageLen*tileLen + 4*tileLen)
+}
+
+// nearShared and groupsShared are the shared memory of attend_near and attend_groups.
+func nearShared(dim int) int   { return 1280 * dim }
+func groupsShared(dim int) int { return 1536*dim + 2048 }
 
 // hasTiles reports whether attendTiles is there for a size of heads.
-func hasTiles(dim int) bool { return dim == 64 || dim == 128 }
+func (d *Device) hasTiles(dim int) bool {
+	return (dim == 64 || dim == 128) && tileShared(dim) <= d.dev.Info.SharedPerBlockOptin
+}
 
-// attendTiles is attend for rows in tiles.
-func (d *Device) attendTiles(out, q, tables, tiles driver.Ptr, count int, offset uint64, heads, kvHeads, dim int) {
-	k := attendTiles64
+// attendTiles is rotate, of the queries, and attend for rows in tiles, or with near what src/fast.cu makes of it.
+func (d *Device) attendTiles(out, q, table driver.Ptr, p paging, offset uint64, heads, kvHeads, dim, ld int, near bool) {
+	k, shared, threads := attendTiles64, tileShared(dim), 256
+	switch {
+	case near && d.hopper:
+		k, shared, threads = attendGroups64, groupsShared(dim), 384
+	case near:
+		k, shared = attendNear64, nearShared(dim)
+	}
 	if dim == 128 {
-		k = attendTiles128
+		k++
 	}
 	z := float32(1 / math.Sqrt(float64(dim)))
-	d.args.Reset().Ptr(out).Ptr(q).Ptr(tables).Ptr(tiles).U64(offset).U32(uint32(heads)).U32(uint32(kvHeads)).F32(z)
-	d.launch(k, heads, count, 256, tileShared(dim))
+	d.args.Reset().Ptr(out).Ptr(q).Ptr(table).Ptr(p.tables).Ptr(p.tiles).U64(offset).U32(uint32(heads)).U32(uint32(kvHeads)).U32(uint32(ld)).F32(z)
+	d.launch(k, heads, p.count, threads, shared)
 }
 
 func (d *Device) gate(h, g, u driver.Ptr, n int, act kernels.Activation) {
@@ -115,6 +146,10 @@ func (d *Device) multiplyDense(y driver.Ptr, ldy int, w *dense, x driver.Ptr, m,
 
 // multiplyInt8 computes y[token*ldy+row] from codes of w.cols columns.
 func (d *Device) multiplyInt8(y driver.Ptr, ldy int, w *ternary, q codes, m int) {
+	if d.hasParts(w, m, ldy) {
+		d.multiplyParts(partStore, y, ldy, w, w.rows, q, m)
+		return
+	}
 	k, rows, tokens, threads := ternaryS8x8, 32, 8, 64
 	if m > fewTokens {
 		k, rows, tokens, threads = ternaryS8x128, 128, 128, 256
@@ -122,8 +157,52 @@ func (d *Device) multiplyInt8(y driver.Ptr, ldy int, w *ternary, q codes, m int)
 	if w.group > 0 {
 		k++
 	}
-	d.args.Reset().Ptr(y).Ptr(w.tiles).Ptr(w.scales).Ptr(w.bias).Ptr(q.data).Ptr(q.maxima).U32(uint32(w.rows)).U32(uint32(w.columns())).U32(uint32(m)).U32(uint32(ldy)).U32(uint32(w.group / kernels.TileCols))
+	d.args.Reset().Ptr(y).Ptr(w.tiles).Ptr(w.scales).Ptr(w.bias).Ptr(q.data).Ptr(q.maxima).U32(uint32(w.rows)).U32(uint32(w.columns())).U32(uint32(m)).U32(uint32(padTokens(m))).U32(uint32(ldy)).U32(uint32(w.group / kernels.TileCols))
 	d.launch(k, (w.rows+rows-1)/rows, (m+tokens-1)/tokens, threads, ringBytes(tokens))
+}
+
+// What becomes of a product, as src/hopper.cu numbers it.
+const (
+	partStore = iota
+	partAdd   // to what is there
+	partSiLU  // of the gate and the values, whose rows follow those of the gate
+	partReLU2
+)
+
+// partBytes is the shared memory of multiply_parts for so many tokens.
+func partBytes(tokens int) int {
+	stages := 8
+	if tokens > 128 {
+		stages = 7
+	}
+	return stages*(tokens*kernels.TileCols+16*tileBytes) + 25<<10
+}
+
+// hasParts reports whether multiplyParts can multiply m tokens, results ldy apart.
+func (d *Device) hasParts(w *ternary, m, ldy int) bool {
+	return d.hopper && m > fewTokens && w.group == 0 && w.rows%4 == 0 && ldy%4 == 0
+}
+
+// multiplyParts is multiplyInt8 with something done to the product; of a gate and its values, rows is the number of each.
+func (d *Device) multiplyParts(mode int, y driver.Ptr, ldy int, w *ternary, rows int, q codes, m int) {
+	high := 256 // rows of a part
+	if mode >= partSiLU {
+		high = 128
+	}
+	// The size that is done first, if time goes with the tokens of a part and a few for its beginning and end.
+	best, least, blocks := multiplyParts64, math.MaxInt, 0
+	for i, tokens := range []int{64, 128, 160} {
+		if d.part > 0 && d.part != tokens {
+			continue
+		}
+		parts := ((rows + high - 1) / high) * ((m + tokens - 1) / tokens)
+		turns := (parts + d.dev.Info.SMs - 1) / d.dev.Info.SMs
+		if time := turns * (tokens + 16); time <= least {
+			best, least, blocks = multiplyParts64+kernel(i), time, min(parts, d.dev.Info.SMs)
+		}
+	}
+	d.args.Reset().Ptr(y).Ptr(w.tiles).Ptr(w.scales).Ptr(w.bias).Ptr(q.data).Ptr(q.maxima).U32(uint32(rows)).U32(uint32(w.columns())).U32(uint32(m)).U32(uint32(padTokens(m))).U32(uint32(ldy)).U32(uint32(mode))
+	d.launch(best, blocks, 1, 384, partBytes([]int{64, 128, 160}[best-multiplyParts64]))
 }
 
 // multiplyFloat is multiplyInt8 for activations that stay f32.

@@ -46,6 +46,16 @@ func (w *ternary) groups() int {
 	return (w.cols + w.group - 1) / w.group
 }
 
+// followed returns w and next as one matrix, if next lies behind w.
+func (w *ternary) followed(next *ternary) (both ternary, ok bool) {
+	lines := padRows(w.rows)
+	both = *w
+	both.rows += next.rows
+	ok = lines == w.rows && w.cols == next.cols && w.group == next.group && next.tiles == w.tiles+driver.Ptr(lines/tileRows*w.columns()*tileBytes) &&
+		next.scales == w.scales+driver.Ptr(4*lines*w.groups()) && (w.bias == 0 && next.bias == 0 || w.bias != 0 && next.bias == w.bias+driver.Ptr(4*lines))
+	return both, ok
+}
+
 // allocTernary makes room for matrices of one number of columns that follow each other on the device, so that they can
 // be used as one.
 func allocTernary(a allocator, to []*ternary, from []*kernels.Ternary) error {

@@ -151,11 +151,11 @@ func (o *Ops) NormQuant(q []int8, x []float32, n *kernels.Norm) (a float32, err 
 	kernels.CheckNormQuant(q, x, n)
 	err = o.run(func() error {
 		o.d.clearBad()
-		to := codes{o.room(len(q)), o.room(4)}
+		to := codes{o.room(padTokens(1) * len(q)), o.room(4)}
 		o.d.quantize(to, o.floats(x), 1, len(x), o.norm(n), 0)
-		b := o.d.fetch(to.data, len(q))
+		b := o.d.fetch(to.data, padTokens(1)*len(q))
 		for i := range q {
-			q[i] = int8(b[codeIndex(i)])
+			q[i] = int8(b[codeIndex(i, 0, padTokens(1))])
 		}
 		m := []float32{0}
 		o.d.read(m, to.maxima)
@@ -165,10 +165,9 @@ func (o *Ops) NormQuant(q []int8, x []float32, n *kernels.Norm) (a float32, err 
 	return a, err
 }
 
-// codeIndex is where the code of a column lies: code_word of src/numerics.cuh.
-func codeIndex(column int) int {
-	word := column / 4 % 32
-	return column/128*128 + 4*(word%4*8+word/8*2+word/4%2) + column%4
+// codeIndex is where the code of a column and token lies: code_chunk of src/numerics.cuh.
+func codeIndex(column, token, tokens int) int {
+	return (column/128*tokens+token)*128 + (column/16%8^token%8)*16 + column%16
 }
 
 // TernaryInt8 is that of kernels.Ops.
@@ -181,7 +180,7 @@ func (o *Ops) TernaryInt8(y []float32, ldy int, w *kernels.Ternary, x *kernels.A
 		b := make([]byte, padTokens(x.M)*x.Stride)
 		for m := range x.M {
 			for i, c := range x.Token(m) {
-				b[m*x.Stride+codeIndex(i)] = byte(c)
+				b[codeIndex(i, m, padTokens(x.M))] = byte(c)
 			}
 		}
 		q := codes{o.room(len(b)), o.floats(x.Max)}
@@ -242,7 +241,7 @@ func (o *Ops) Rope(x []float32, headDim int, cos, sin []float32) {
 		at, zero := o.floats(x), o.room(4)
 		words(&o.d.up, zero, []uint32{0})
 		table := o.floats(append(append([]float32(nil), cos...), sin...))
-		o.d.rotate(at, table, zero, 1, len(x)/headDim, headDim)
+		o.d.rotate(at, table, zero, 1, len(x)/headDim, headDim, len(x))
 		o.d.read(x, at)
 	})
 }

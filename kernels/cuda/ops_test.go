@@ -1,6 +1,7 @@
 package cuda_test
 
 import (
+	"fmt"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -43,5 +44,11 @@ func TestOps(t *testing.T) {
 		ops, err := cuda.NewOps(d)
 		require.NoError(t, err)
 		optest.Run(t, impl{reference{ref.New()}, ops})
+		for _, tokens := range []int{64, 128, 160} {
+			d.SetPart(tokens)
+			t.Run(fmt.Sprintf("parts of %d", tokens), func(t *testing.T) { optest.Products(t, impl{reference{ref.New()}, ops}) })
+		}
+		d.Portable()
+		t.Run("portable", func(t *testing.T) { optest.Run(t, impl{reference{ref.New()}, ops}) })
 	})
 }

@@ -39,66 +39,94 @@ func (p *profile) mark(d *Device, k kernel) error {
 // closely as those of a graph, so that the sum is more than a step costs.
 func (e *Engine) Profile(seq *Sequence, token, n int) ([]KernelTime, error) {
 	var out []KernelTime
-	err := e.d.do(func() error {
-		d := e.d
+	err := e.d.do(func() (err error) {
 		if err := seq.reserve(1); err != nil {
 			return err
 		}
-		p := &profile{}
-		defer func() {
-			d.profile = nil
-			for _, e := range p.events {
-				d.fail(e.Destroy())
-			}
-		}()
-		times := map[kernel][]float64{}
-		launches := map[kernel]int{}
-		for range n {
+		out, err = e.d.measure(n, func() error {
 			e.setState(seq, token, seq.len)
-			d.profile, p.kernels = p, p.kernels[:0]
+			return nil
+		}, func() error {
 			e.launchSingle(false)
-			d.profile = nil
-			p.kernels = append(p.kernels, numKernels) // the end
-			if len(p.events) < len(p.kernels) {
-				end, err := d.ctx.NewEvent(true)
-				if err != nil {
-					return err
-				}
-				p.events = append(p.events, end)
-			}
-			d.fail(p.events[len(p.kernels)-1].Record(d.stream))
-			d.fail(d.stream.Synchronize())
-			step := map[kernel]float64{}
-			clear(launches)
-			for i, k := range p.kernels[:len(p.kernels)-1] {
-				ms, err := p.events[i+1].ElapsedSince(p.events[i])
-				if err != nil {
-					return err
-				}
-				step[k] += 1000 * float64(ms)
-				launches[k]++
-			}
-			for k, us := range step {
-				times[k] = append(times[k], us)
-			}
-			if d.err != nil {
-				return d.took()
-			}
-		}
-		for k, us := range times {
-			a, err := d.fn[k].Attributes()
-			if err != nil {
-				return err
-			}
-			slices.Sort(us)
-			out = append(out, KernelTime{Kernel: table[k].name, Launches: launches[k], Micros: us[len(us)/2], Registers: a.Registers, Spilled: a.Local})
-		}
-		slices.SortFunc(out, func(a, b KernelTime) int {
-			return cmp.Or(cmp.Compare(b.Micros, a.Micros), cmp.Compare(a.Kernel, b.Kernel))
+			return nil
 		})
-		return nil
+		return err
 	})
 	return out, err
+}
+
+// ProfilePrefill is Profile for tokens that are computed together behind seq, at most as many as the engine computes at once.
+func (e *Engine) ProfilePrefill(seq *Sequence, tokens []int, n int) ([]KernelTime, error) {
+	var out []KernelTime
+	tokens = tokens[:min(len(tokens), e.batch)]
+	spans := []Span{{Seq: seq, Tokens: tokens}}
+	err := e.d.do(func() (err error) {
+		if err := seq.reserve(len(tokens)); err != nil {
+			return err
+		}
+		e.s.turn++
+		rows := make([]row, len(tokens))
+		for i, token := range tokens {
+			rows[i] = row{seq: seq, pos: seq.len + i, at: i, token: uint32(token)}
+		}
+		out, err = e.d.measure(n, func() error { return nil }, func() error { return e.forward(rows, spans) })
+		return err
+	})
+	return out, err
+}
+
+// measure runs prepare and run n times and returns the median time of each kernel in run.
+func (d *Device) measure(n int, prepare, run func() error) (out []KernelTime, err error) {
+	p := &profile{}
+	defer func() {
+		d.profile = nil
+		for _, e := range p.events {
+			d.fail(e.Destroy())
+		}
+	}()
+	times := map[kernel][]float64{}
+	launches := map[kernel]int{}
+	for range n {
+		if err := prepare(); err != nil {
+			return nil, err
+		}
+		d.profile, p.kernels = p, p.kernels[:0]
+		err := run()
+		d.profile = nil
+		if err != nil {
+			return nil, err
+		}
+		d.fail(p.mark(d, numKernels)) // the end
+		d.fail(d.stream.Synchronize())
+		step := map[kernel]float64{}
+		clear(launches)
+		for i, k := range p.kernels[:len(p.kernels)-1] {
+			ms, err := p.events[i+1].ElapsedSince(p.events[i])
+			if err != nil {
+				return nil, err
+			}
+			step[k] += 1000 * float64(ms)
+			launches[k]++
+		}
+		for k, us := range step {
+			times[k] = append(times[k], us)
+		}
+		if d.err != nil {
+			return nil, d.took()
+		}
+	}
+	for k, us := range times {
+		a, err := d.fn[k].Attributes()
+		if err != nil {
+			return nil, err
+		}
+		slices.Sort(us)
+		out = append(out, KernelTime{Kernel: table[k].name, Launches: launches[k], Micros: us[len(us)/2], Registers: a.Registers, Spilled: a.Local})
+	}
+	slices.SortFunc(out, func(a, b KernelTime) int {
+		return cmp.Or(cmp.Compare(b.Micros, a.Micros), cmp.Compare(a.Kernel, b.Kernel))
+	})
+	return out, nil
 }
 
 // StepTimes continues seq by n tokens, the device feeding itself, and returns the microseconds of each step between

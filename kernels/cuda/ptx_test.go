@@ -3,6 +3,7 @@ package cuda
 import (
 	"os"
 	"regexp"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -38,7 +39,7 @@ func TestPTX(t *testing.T) {
 		}
 		require.Equal(t, size, paramBytes(row.params), row.name)
 	}
-	require.Len(t, m.Units, 3)
+	require.Len(t, m.Units, 6)
 	for _, u := range m.Units {
 		text, err := compiled.ReadFile("ptx/" + u.File)
 		require.NoError(t, err)
@@ -48,7 +49,9 @@ func TestPTX(t *testing.T) {
 		require.NoError(t, ptx.Lint(string(text)), u.File)
 		inexact, err := ptx.Inexact(string(text))
 		require.NoError(t, err)
-		require.Empty(t, inexact, u.File)
+		if !strings.HasPrefix(u.File, "fast") { // which says that it is not exact
+			require.Empty(t, inexact, u.File)
+		}
 		require.Empty(t, loose.FindString(string(text)), u.File)
 		require.NotContains(t, string(text), ".local", "%s: an array that is not in registers", u.File)
 	}

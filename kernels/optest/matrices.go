@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/tritter-ai/tritter/kernels"
+	"github.com/tritter-ai/tritter/kernels/ref"
 )
 
 // scaleKinds name how scales are given where there are no groups.
@@ -220,5 +221,18 @@ func (c *comparison) oneEmbedRow(t *testing.T, seed uint64, cols int, dt kernels
 		c.impl.EmbedRow(got, w, row)
 		c.ref.EmbedRow(want, w, row)
 		same(t, label("EmbedRow %d of %d columns, %v", row, cols, dt), got, want)
+	}
+}
+
+// Products compares products of ternary matrices and the codes of many tokens at sizes around blocks of 64, 128, 160 and 256: for an
+// implementation with kernels of several sizes, once for each.
+func Products(t *testing.T, impl kernels.Ops) {
+	c := &comparison{impl: impl, ref: ref.New()}
+	seed := uint64(1000)
+	for _, rows := range []int{4, 252, 260, 524} {
+		for _, tokens := range []int{33, 64, 65, 128, 129, 160, 161, 321} {
+			seed++
+			c.oneTernary(t, seed, ternaryCase{rows, []int{100, 128, 300, 1290}[seed%4], tokens, 0, scaleKinds[seed%2], seed%3 == 0, "random", "random"})
+		}
 	}
 }

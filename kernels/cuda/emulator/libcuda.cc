@@ -7,6 +7,9 @@
 #include "../src/attention.cu"
 #include "../src/decode.cu"
 #include "../src/dense.cu"
+#include "../src/fast.cu"
+#include "../src/fast_hopper.cu"
+#include "../src/hopper.cu"
 #include "../src/prefill.cu"
 #include "../src/sample.cu"
 #include "../src/ternary.cu"
@@ -145,7 +148,7 @@ static bool run_warp(u32 warp, bool backwards) {
 
 static void start_block(Block& b, u32 x, u32 y, size_t shared) {
   b.index[0] = x, b.index[1] = y;
-  b.shared.assign(shared + 256, 0xff);
+  b.shared.assign(shared + 1024, 0xff);
   while (b.fibers.size() < thread_count) b.fibers.push_back({nullptr, (char*)aligned_alloc(64, kStack)});
   for (u32 t = 0; t < thread_count; t++) {
     Fiber& f = b.fibers[t];
@@ -164,7 +167,7 @@ static bool run_block(Block& b, bool backwards) {
   fibers = b.fibers.data();
   banks = b.banks;
   block_index[0] = b.index[0], block_index[1] = b.index[1];
-  shared_memory = (unsigned char*)align((u64)b.shared.data(), 256);
+  shared_memory = (unsigned char*)align((u64)b.shared.data(), 1024);
   for (bool ran = true; ran;) {
     ran = false;
     for (u32 w = 0; w < thread_count / 32; w++) ran |= run_warp(backwards ? thread_count / 32 - 1 - w : w, backwards);

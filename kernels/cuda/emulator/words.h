@@ -186,5 +186,136 @@ FN void arrivals_announce(u64* p) {
 FN void arrivals_wait(u64* p, u32 parity) {
   while (*(volatile u64*)p >> 63 == parity) emulator::idle();
 }
+FN f32x4 load_f32x4_if(bool wanted, const float* p) { return wanted ? *(const f32x4*)aligned(p) : f32x4{0, 0, 0, 0}; }
+FN void store_f32x4_if(bool wanted, float* p, const f32x4& v) {
+  if (wanted) *(f32x4*)aligned(p) = v;
+}
+FN u32 to_bf16(float v) {
+  const u32 u = bits(v);
+  return v != v ? 0x7fff : (u + 0x7fff + (u >> 16 & 1)) >> 16;
+}
+FN u32 pack_bf16(float low, float high) { return to_bf16(low) | to_bf16(high) << 16; }
+FN void mma_bf16(float c[4], const u32 a[4], u32 b0, u32 b1) {
+  u32 self = emulator::thread_index & 31, mine[6] = {a[0], a[1], a[2], a[3], b0, b1};
+  emulator::Bank& bank = emulator::next_bank();
+  memcpy(bank[self], mine, sizeof mine);
+  emulator::warp_barrier();
+  for (u32 e = 0; e < 4; e++) {
+    u32 row = self / 4, column = self % 4 * 2 + e % 2;
+    for (u32 k = 0; k < 16; k++) {
+      const u32 t = k % 8 / 2, x = bank[4 * row + t][k / 8 * 2 + e / 2], y = bank[4 * column + t][4 + k / 8];
+      c[e] += from_bits(k % 2 ? x & 0xffff0000 : x << 16) * from_bits(k % 2 ? y & 0xffff0000 : y << 16);
+    }
+  }
+}
+FN float exp2_near(float x) { return exp2f(x); }
+
+// matrix_word is the word of a row of 16 bytes that a lane shows the others.
+FN u32 matrix_word(emulator::Bank& bank, u32 lane, u32 byte) {
+  const u8* row;
+  memcpy(&row, bank[lane], 8);
+  u32 v;
+  memcpy(&v, row + byte, 4);
+  return v;
+}
+FN emulator::Bank& show_row(const void* row) {
+  if ((u64)row % 16) emulator::fail("a row of a matrix is not aligned");
+  emulator::Bank& bank = emulator::next_bank();
+  memcpy(bank[emulator::thread_index & 31], &row, 8);
+  emulator::warp_barrier();
+  return bank;
+}
+FN void load_matrices(u32 v[4], const void* row) {
+  emulator::Bank& bank = show_row(row);
+  const u32 g = emulator::thread_index % 32 / 4, t = emulator::thread_index % 4;
+  for (u32 i = 0; i < 4; i++) v[i] = matrix_word(bank, 8 * i + g, 4 * t);
+}
+FN void load_matrices_across(u32 v[4], const void* row) {
+  emulator::Bank& bank = show_row(row);
+  const u32 g = emulator::thread_index % 32 / 4, t = emulator::thread_index % 4;
+  for (u32 i = 0; i < 4; i++) {
+    v[i] = 0;
+    for (u32 h = 0; h < 2; h++) v[i] |= (matrix_word(bank, 8 * i + 2 * t + h, g / 2 * 4) >> g % 2 * 16 & 0xffff) << 16 * h;
+  }
+}
 FN void await_grid() {}
 FN void release_grid() {}
+
+// The words of src/hopper.cuh. A ring barrier is the arrivals it wants, those that lack (from bit 12), its parity (bit 24) and the bytes
+// that lack (from bit 32).
+FN void ring_turn(u64* p) {
+  if ((*p >> 12 & 0xfff) == 0 && (i32)(*p >> 32) == 0) *p = (*p & 0xfff) | (*p & 0xfff) << 12 | ((*p >> 24 & 1) ^ 1) << 24;
+}
+FN void ring_init(u64* p, u32 arrivals) { *p = arrivals | arrivals << 12; }
+FN void ring_ready() {}
+FN void ring_arrive(u64* p) {
+  if ((*p >> 12 & 0xfff) == 0) emulator::fail("more arrivals than a ring barrier wants");
+  *p -= 1 << 12;
+  ring_turn(p);
+}
+FN void ring_expect(u64* p, u32 bytes) {
+  *p += (u64)bytes << 32;
+  ring_arrive(p);
+}
+FN void ring_wait(u64* p, u32 parity) {
+  while ((*(volatile u64*)p >> 24 & 1) == parity) emulator::idle();
+}
+FN void copy_bulk(void* to, const void* from, u32 bytes, u64* p) {
+  if (bytes % 16) emulator::fail("a copy is not of whole chunks of 16 bytes");
+  memcpy((void*)aligned(to), aligned(from), bytes);
+  *p -= (u64)bytes << 32;
+  ring_turn(p);
+}
+FN u64 tile_operand(const void* p, u32 i) {
+  if (shared_address(p) % 1024) emulator::fail("an operand in shared memory is not aligned to 1024 bytes");
+  return shared_address(p) | (u64)i << 32;
+}
+FN void tile_begin() {}
+FN void tile_commit() {}
+template <int N>
+FN void tile_wait() {}
+template <int Words>
+FN void multiply_tile(i32 (&c)[Words], const u32* a, u64 b) {
+  const u32 self = emulator::thread_index & 31, g = self / 4, t = self % 4, i = (u32)(b >> 32);
+  const u8* columns = emulator::shared_memory + (u32)b;
+  emulator::Bank& bank = emulator::next_bank();
+  memcpy(bank[self], a, 16);
+  emulator::warp_barrier();
+  i8 rows[2][32];
+  for (u32 l = 0; l < 4; l++)
+    for (u32 k = 0; k < 4; k++) memcpy(rows[k % 2] + k / 2 * 16 + 4 * l, &bank[4 * g + l][k], 4);
+  for (u32 w = 0; w < Words; w++) {
+    const u32 column = w / 4 * 8 + 2 * t + w % 2;
+    for (u32 h = 0; h < 2; h++) {
+      const i8* x = (const i8*)columns + column * 128 + (2 * i + h ^ column % 8) * 16;
+      const i8* r = rows[w / 2 % 2] + 16 * h;
+      for (u32 k = 0; k < 16; k++) c[w] += r[k] * x[k];
+    }
+  }
+}
+template <int N>
+FN void fewer_registers() {}
+template <int N>
+FN void more_registers() {}
+FN u64 near_operand(const void* p, u32 stride) {
+  if (shared_address(p) % 1024) emulator::fail("an operand in shared memory is not aligned to 1024 bytes");
+  return shared_address(p) | (u64)stride << 32;
+}
+FN void tile_publish() {}
+template <int Words>
+FN void multiply_near(float (&c)[Words], const u32* a, u64 b) {
+  const u32 self = emulator::thread_index & 31, g = self / 4, t = self % 4;
+  const u8* rows = emulator::shared_memory + (u32)b;
+  emulator::Bank& bank = emulator::next_bank();
+  memcpy(bank[self], a, 16);
+  emulator::warp_barrier();
+  for (u32 w = 0; w < Words; w++) {
+    const u32 column = w / 4 * 8 + 2 * t + w % 2, h = w / 2 % 2;
+    for (u32 k = 0; k < 16; k++) {
+      const u32 x = bank[4 * g + k % 8 / 2][k / 8 * 2 + h];
+      u16 y;
+      memcpy(&y, rows + column / 64 * (u32)(b >> 32) + k * 128 + (column % 64 / 8 ^ k % 8) * 16 + column % 8 * 2, 2);
+      c[w] += from_bits(k % 2 ? x & 0xffff0000 : x << 16) * from_bits((u32)y << 16);
+    }
+  }
+}

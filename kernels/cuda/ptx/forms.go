@@ -1,6 +1,7 @@
 package ptx
 
 import (
+	"fmt"
 	"regexp"
 	"strings"
 )
@@ -12,8 +13,9 @@ import (
 // wider, also as a list where the name has .v2 or .v4, w of twice the bits, s of the
 // type behind the result's or wider, i an integer of 32 bits, p a predicate, a an
 // address, l a label, 2 and 4 lists of so many registers of 32 bits, m one of 64 bits
-// or a list of two halves. What follows ?
-// may be left out.
+// or a list of two halves, d a register of 64 bits, L a list of half as many registers
+// of 32 bits as the name has columns (n160), _ no result. What follows ? may be left
+// out.
 type form struct {
 	pattern  string
 	operands string
@@ -77,6 +79,7 @@ var forms = compileForms([]form{
 	{pattern: `cvt\.(rn|rz)\.(f16|f32|f64)\.` + whole, operands: "Ts", version: 14, target: 13},
 	{pattern: `cvt\.(rni|rzi|rmi|rpi)(\.sat)?\.` + whole + `\.(f16|f32|f64)`, operands: "Ts", version: 14, target: 13},
 	{pattern: `cvt\.(f32\.f16|f64\.f16|f64\.f32)|cvt\.rn\.(f16\.f32|f16\.f64|f32\.f64)`, operands: "Ts", version: 14, target: 13},
+	{pattern: `cvt\.rn\.(bf16x2|f16x2)\.f32`, operands: "itt", version: 70, target: 80},
 	{pattern: `cvt\.(rni|rzi|rmi|rpi)\.f32\.f32`, operands: "Ts", version: 14, target: 13},
 	{pattern: `cvta(\.to)?\.(global|shared|local|const|param)\.u64`, operands: "tt", version: 20, target: 20},
 	{pattern: `dp4a\.(u32|s32)\.(u32|s32)`, operands: "tttt", version: 50, target: 61},
@@ -104,6 +107,17 @@ var forms = compileForms([]form{
 	{pattern: `ldmatrix\.sync\.aligned\.m8n8\.x2(\.trans)?\.shared\.b16`, operands: "2a", version: 65, target: 75},
 
 	{pattern: `mbarrier\.init\.shared\.b64`, operands: "ai", version: 70, target: 80},
+	{pattern: `mbarrier\.arrive\.shared\.b64`, operands: "_a", version: 70, target: 80},
+	{pattern: `mbarrier\.arrive\.expect_tx\.shared\.b64`, operands: "_ai", version: 80, target: 90},
+	{pattern: `mbarrier\.try_wait\.parity\.shared\.b64`, operands: "pai", version: 78, target: 90},
+	{pattern: `fence\.mbarrier_init\.release\.cluster`, version: 80, target: 90},
+	{pattern: `cp\.async\.bulk\.shared::cluster\.global\.mbarrier::complete_tx::bytes`, operands: "aaia", version: 80, target: 90},
+	{pattern: `setmaxnreg\.(inc|dec)\.sync\.aligned\.u32`, operands: "i", version: 80, target: 90},
+	{pattern: `wgmma\.(fence|commit_group)\.sync\.aligned`, version: 80, target: 90},
+	{pattern: `wgmma\.wait_group\.sync\.aligned`, operands: "i", version: 80, target: 90},
+	{pattern: `wgmma\.mma_async\.sync\.aligned\.m64n(8|16|24|32|48|64|80|96|112|128|144|160|176|192|208|224|240|256)k32\.s32\.s8\.s8`, operands: "L4di", version: 80, target: 90},
+	{pattern: `wgmma\.mma_async\.sync\.aligned\.m64n(64|128)k16\.f32\.bf16\.bf16`, operands: "L4diiii", version: 80, target: 90},
+	{pattern: `fence\.proxy\.async\.shared::cta`, version: 80, target: 90},
 	{pattern: `mbarrier\.test_wait\.parity\.shared\.b64`, operands: "pai", version: 71, target: 80},
 	{pattern: `cp\.async\.mbarrier\.arrive\.noinc\.shared\.b64`, operands: "a", version: 70, target: 80},
 	{pattern: `bar\.sync|barrier\.sync`, operands: "i?i", version: 60, target: 30},
@@ -142,6 +156,8 @@ func findForm(op string) *form {
 			switch {
 			case typeSizes[part] > 0:
 				types = append(types, part)
+			case strings.HasPrefix(part, "m64n"):
+				fmt.Sscanf(part, "m64n%dk", &f.vector)
 			case part == "v2" || part == "v4":
 				f.vector = int(part[1] - '0')
 			}

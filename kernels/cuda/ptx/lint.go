@@ -335,6 +335,15 @@ func (l *linter) operand(o []string, kind byte, f *form, line int) string {
 			return l.list(o, 2, "b32", false)
 		}
 		return l.scalar(o, f.typ, false)
+	case 'd':
+		return l.scalar(o, "b64", false)
+	case '_':
+		if len(o) != 1 || o[0] != "_" {
+			return strings.Join(o, " ") + ", want _"
+		}
+		return ""
+	case 'L':
+		return l.list(o, f.vector/2, "b32", false)
 	case '2', '4':
 		return l.list(o, int(kind-'0'), "b32", false)
 	}

@@ -110,7 +110,7 @@ func TestForms(t *testing.T) {
 	for _, f := range forms {
 		require.False(t, seen[f.pattern], f.pattern)
 		seen[f.pattern] = true
-		require.Empty(t, strings.Trim(f.operands, "trTwsipalm24?"), f.pattern)
+		require.Empty(t, strings.Trim(f.operands, "trTwsipaldmL_24?"), f.pattern)
 		require.Positive(t, f.version*f.target, fmt.Sprint(f.form))
 	}
 }

@@ -16,15 +16,15 @@ FN Merge merge(float m, float l, float mc, float lc) {
 }
 
 // attend_rows is attention for any head size: block (h, row) computes query head h of a row, over positions 0 to the
-// row's own. tables, starts, positions and offset are those of store_page. Shared memory: 2*dim floats.
-KERNEL(attend_rows, float* out, const float* q, const u64* tables, const u32* starts, const u32* positions, u64 offset, u32 heads, u32 kv_heads, u32 dim, float z) {
+// row's own. Rows of q are ld apart; tables, starts, positions and offset are those of store_page. Shared memory: 2*dim floats.
+KERNEL(attend_rows, float* out, const float* q, const u64* tables, const u32* starts, const u32* positions, u64 offset, u32 heads, u32 kv_heads, u32 dim, u32 ld, float z) {
   __shared__ float weight[kPage];
   __shared__ float top[2], total[2];
   const u32 row = block_y(), head = block_x(), kv = head / (heads / kv_heads);
   const u32 n = positions[row] + 1;
   float* query = (float*)shared_bytes();
   float* sum = query + dim;
-  q += ((u64)row * heads + head) * dim;
+  q += (u64)row * ld + head * dim;
   out += ((u64)row * heads + head) * dim;
   for (u32 i = thread(); i < dim; i += threads()) query[i] = q[i];
   barrier();

@@ -214,6 +214,49 @@ FN void arrivals_wait(u64* p, u32 parity) {
     asm volatile("{\n\t.reg .pred p;\n\tmbarrier.test_wait.parity.shared.b64 p, [%1], %2;\n\tselp.u32 %0, 1, 0, p;\n\t}" : "=r"(done) : "r"(shared_address(p)), "r"(parity) : "memory");
 }
 
+// load_matrices loads four matrices of 8 rows x 16 bytes from shared memory: lane 8i+r names row r of matrix i, and of matrix i
+// each lane gets into v[i] the bytes 4t..4t+3 of row g, with g = lane/4 and t = lane%4. load_matrices_across takes elements of two
+// bytes and gives those of rows 2t and 2t+1 in column g.
+FN void load_matrices(u32 v[4], const void* row) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];" : "=r"(v[0]), "=r"(v[1]), "=r"(v[2]), "=r"(v[3]) : "r"(shared_address(row)) : "memory");
+}
+FN void load_matrices_across(u32 v[4], const void* row) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];" : "=r"(v[0]), "=r"(v[1]), "=r"(v[2]), "=r"(v[3]) : "r"(shared_address(row)) : "memory");
+}
+
+// load_f32x4_if and store_f32x4_if move 16 bytes at once and without a branch, or nothing; what is not loaded is zero.
+FN f32x4 load_f32x4_if(bool wanted, const float* p) {
+  f32x4 v;
+  asm volatile(
+      "{\n\t.reg .pred p;\n\tsetp.ne.u32 p, %5, 0;\n\tmov.f32 %0, 0f00000000;\n\tmov.f32 %1, 0f00000000;\n\tmov.f32 %2, 0f00000000;\n\tmov.f32 %3, 0f00000000;\n\t"
+      "@p ld.global.v4.f32 {%0, %1, %2, %3}, [%4];\n\t}"
+      : "=&f"(v.x), "=&f"(v.y), "=&f"(v.z), "=&f"(v.w)
+      : "l"(p), "r"((u32)wanted)
+      : "memory");
+  return v;
+}
+FN void store_f32x4_if(bool wanted, float* p, const f32x4& v) {
+  asm volatile("{\n\t.reg .pred p;\n\tsetp.ne.u32 p, %5, 0;\n\t@p st.global.v4.f32 [%4], {%0, %1, %2, %3};\n\t}" ::"f"(v.x), "f"(v.y), "f"(v.z), "f"(v.w), "l"(p), "r"((u32)wanted) : "memory");
+}
+
+// Words of what need not be exact (fast.cu): bf16 pairs, the first in the low half, products of matrices of them, and powers of two.
+FN u32 pack_bf16(float low, float high) {
+  u32 r;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(high), "f"(low));
+  return r;
+}
+// mma_bf16 adds to c the product of a, 16 rows x 16, and b, 16 x 8 columns, laid out as for mma_s8 with two elements to a word.
+FN void mma_bf16(float c[4], const u32 a[4], u32 b0, u32 b1) {
+  asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+               : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+FN float exp2_near(float x) {
+  float r;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(x));
+  return r;
+}
+
 // Programmatic dependent launch: await_grid returns when the kernels before this one have finished and their writes
 // are visible, and release_grid lets the next kernel start. Without it, and before sm_90, both do nothing, because
 // kernels of a stream follow each other.

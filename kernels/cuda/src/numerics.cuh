@@ -106,6 +106,12 @@ FN float normalized(const Deviation& d, float x, const float* w, const float* b,
 // columns 32i + 16h + 4t .. +3 is number 8t + 2i + h.
 FN u32 code_word(u32 natural) { return (natural & 3) * 8 + (natural >> 3) * 2 + ((natural >> 2) & 1); }
 
+// Codes of many tokens lie in tiles of 128 columns, one tile after the other for all tokens, a number that is padded: 128 bytes of
+// a token follow those of the token before. The chunks of 16 bytes of a token trade places by its number, so that those of
+// eight tokens meet different banks; it is what the tensor cores of Hopper call a swizzle of 128 bytes.
+// code_chunk is the place of a chunk.
+FN u64 code_chunk(u32 chunk, u32 token, u32 tokens) { return ((u64)(chunk / 8) * tokens + token) * 128 + (chunk % 8 ^ token % 8) * 16; }
+
 // quantum is the factor of section 7 for an absolute maximum.
 FN float quantum(float a) { return mul32(div32(1.0f, a), 127.0f); }
 FN float at_least_least(float a) { return a > 0x1.4f8b58p-17f ? a : 0x1.4f8b58p-17f; }
@@ -119,4 +125,23 @@ enum : u32 { kTritsZero = 0xaaaaaaaa };
 template <int I>
 FN u32 plane(u32 w) {
   return ((w << (6 - 2 * I)) ^ 0x80808080) & 0xc0c0c0c0;
+}
+
+// over127 is x / 127. The quotient that one product gives is off by a unit at most, and the remainder, which is exact, corrects it:
+// an exhaustive test holds it to the division. Infinity has no remainder.
+FN float over127(float x) {
+  const float inverse = 0x1.020408p-7f, q = mul32(x, inverse);
+  return finite(x) ? fma32(fma32(-127.0f, q, x), inverse, q) : q;
+}
+
+// scaled is section 8 for a row of one scale. On the device every row has a scale of its own.
+FN float scaled(i32 sum, float scale, float maximum) { return mul32(to_float(sum), over127(mul32(scale, maximum))); }
+
+// gate is section 13 for one unit.
+FN float gate(float g, float u, bool relu2) {
+  if (relu2) {
+    g = g <= 0 ? 0.0f : g;
+    return mul32(mul32(g, g), u);
+  }
+  return mul32(div32(g, add32(1.0f, exp32(-g))), u);
 }

@@ -26,28 +26,22 @@ KERNEL(pack_ternary, u32x4* to, const u32* from, u32 rows, u32 quads, u32 column
   }
 }
 
-// scaled is section 8 for a row of one scale. On the device every row has a scale of its own.
-FN float scaled(i32 sum, float scale, float maximum) { return mul32(to_float(sum), div32(mul32(scale, maximum), 127.0f)); }
-
 // multiply_s8 is a tile of the product of a matrix and the codes of m tokens. WR x WC warps compute TR tiles of 16
 // rows by TC times 8 tokens each; Grouped when scales are per group of `group` tiles. The codes of a block's tokens
-// go through a ring of buffers in shared memory, 128 columns at a time; chunks of 16 bytes trade places in every
-// second token, so that the lanes of a load meet different banks. Codes are padded to whole blocks of tokens.
+// go through a ring of buffers in shared memory, 128 columns at a time. Codes are padded to whole blocks of tokens.
 template <int WR, int WC, int TR, int TC, bool Grouped>
-FN void multiply_s8(float* y, const u32x4* w, const float* scales, const float* bias, const i8* q, const float* maxima, u32 rows, u32 columns, u32 m, u32 ldy, u32 group) {
+FN void multiply_s8(float* y, const u32x4* w, const float* scales, const float* bias, const i8* q, const float* maxima, u32 rows, u32 columns, u32 m, u32 tokens, u32 ldy, u32 group) {
   const int Stages = 3, Tokens = WC * TC * 8, Threads = WR * WC * 32;
   const u32 g = lane() / 4, t = lane() % 4;
   const u32 tile_rows = (rows + 15) / 16;
   const u32 first = (block_x() * WR + warp() / WC) * TR;
   const u32 token = block_y() * Tokens + warp() % WC * TC * 8;
-  const u64 stride = (u64)columns * 128;
   u8* ring = shared_bytes();
 
   auto fetch = [&](u32 tile) {
     if (tile < columns)
       for (u32 c = thread(); c < Tokens * 8; c += Threads) {
-        u32 n = c / 8, chunk = c % 8;
-        copy_async(ring + (tile % Stages * Tokens + n) * 128 + (chunk ^ (n & 1)) * 16, q + (block_y() * Tokens + n) * stride + tile * 128 + chunk * 16);
+        copy_async(ring + tile % Stages * Tokens * 128 + c * 16, q + ((u64)tile * tokens + block_y() * Tokens) * 128 + c * 16);
       }
     copy_commit();
   };
@@ -69,22 +63,22 @@ FN void multiply_s8(float* y, const u32x4* w, const float* scales, const float* 
     const u8* buffer = ring + (tile % Stages * Tokens + warp() % WC * TC * 8) * 128;
     UNROLL
     for (int half = 0; half < 2; half++) {
-      u32x4 b[TC];
+      u32 b[TC][4];
       UNROLL
-      for (int c = 0; c < TC; c++) b[c] = *(const u32x4*)(buffer + (c * 8 + g) * 128 + ((2 * t + half) ^ (g & 1)) * 16);
+      for (int c = 0; c < TC; c++) load_matrices(b[c], buffer + (c * 8 + lane() % 8) * 128 + ((4 * half + lane() / 8) ^ lane() % 8) * 16);
       UNROLL
       for (int r = 0; r < TR; r++) {
         const u32x4& v = now[r];
         if (half == 0) {
           UNROLL
-          for (int c = 0; c < TC; c++) mma_s8(acc[r][c], plane<0>(v.x), plane<0>(v.y), plane<0>(v.z), plane<0>(v.w), b[c].x, b[c].y);
+          for (int c = 0; c < TC; c++) mma_s8(acc[r][c], plane<0>(v.x), plane<0>(v.y), plane<0>(v.z), plane<0>(v.w), b[c][0], b[c][1]);
           UNROLL
-          for (int c = 0; c < TC; c++) mma_s8(acc[r][c], plane<1>(v.x), plane<1>(v.y), plane<1>(v.z), plane<1>(v.w), b[c].z, b[c].w);
+          for (int c = 0; c < TC; c++) mma_s8(acc[r][c], plane<1>(v.x), plane<1>(v.y), plane<1>(v.z), plane<1>(v.w), b[c][2], b[c][3]);
         } else {
           UNROLL
-          for (int c = 0; c < TC; c++) mma_s8(acc[r][c], plane<2>(v.x), plane<2>(v.y), plane<2>(v.z), plane<2>(v.w), b[c].x, b[c].y);
+          for (int c = 0; c < TC; c++) mma_s8(acc[r][c], plane<2>(v.x), plane<2>(v.y), plane<2>(v.z), plane<2>(v.w), b[c][0], b[c][1]);
           UNROLL
-          for (int c = 0; c < TC; c++) mma_s8(acc[r][c], plane<3>(v.x), plane<3>(v.y), plane<3>(v.z), plane<3>(v.w), b[c].z, b[c].w);
+          for (int c = 0; c < TC; c++) mma_s8(acc[r][c], plane<3>(v.x), plane<3>(v.y), plane<3>(v.z), plane<3>(v.w), b[c][2], b[c][3]);
         }
       }
     }
@@ -115,7 +109,7 @@ FN void multiply_s8(float* y, const u32x4* w, const float* scales, const float* 
         if (row < rows && n < m) {
           float v;
           if (Grouped)
-            v = mul32(sum[Grouped ? r : 0][Grouped ? c : 0][e], div32(maxima[n], 127.0f));
+            v = mul32(sum[Grouped ? r : 0][Grouped ? c : 0][e], over127(maxima[n]));
           else
             v = scaled(acc[r][c][e] >> 6, scales[row], maxima[n]);
           y[(u64)n * ldy + row] = bias ? add32(v, bias[row]) : v;
@@ -127,8 +121,8 @@ FN void multiply_s8(float* y, const u32x4* w, const float* scales, const float* 
 // that there are enough of them. columns counts tiles; group,
 // for the grouped kernels, the tiles of a scale's group.
 #define TERNARY_S8(name, wr, wc, tr, tc, grouped)                                                                                                                                                                                     \
-  BOUNDED_KERNEL(32 * wr * wc, 1, name, float* y, const u32x4* w, const float* scales, const float* bias, const i8* q, const float* maxima, u32 rows, u32 columns, u32 m, u32 ldy, u32 group) { \
-    multiply_s8<wr, wc, tr, tc, grouped>(y, w, scales, bias, q, maxima, rows, columns, m, ldy, group);                                                                                                                    \
+  BOUNDED_KERNEL(32 * wr * wc, 1, name, float* y, const u32x4* w, const float* scales, const float* bias, const i8* q, const float* maxima, u32 rows, u32 columns, u32 m, u32 tokens, u32 ldy, u32 group) { \
+    multiply_s8<wr, wc, tr, tc, grouped>(y, w, scales, bias, q, maxima, rows, columns, m, tokens, ldy, group);                                                                                                                    \
   }
 TERNARY_S8(ternary_s8_8, 2, 1, 1, 1, false)
 TERNARY_S8(ternary_s8_8_grouped, 2, 1, 1, 1, true)
