@@ -40,7 +40,7 @@ const tellLen = 64
 
 // plain reports whether a matrix can be one of single's: whole tiles and a scale a row.
 func (w *ternary) plain() bool {
-	return w.group == 0 && w.rows%tileRows == 0 && w.cols%kernels.TileCols == 0 && w.cols <= 32*kernels.BlockLen
+	return w.group == 0 && w.rows%tileRows == 0 && w.cols%kernels.TileCols == 0
 }
 
 // Kernel step of src/decode.cu.
@@ -110,6 +110,12 @@ func (c *Config) vectorLen(layers int) int {
 	return layers*(2*c.Hidden+2*c.Heads*c.HeadDim+2*c.KVHeads*c.HeadDim+c.FFN) + c.Hidden
 }
 
+// pages is the number of pages of a sequence that fills the context.
+func (c *Config) pages() int { return (c.Context + kernels.PageLen - 1) / kernels.PageLen }
+
+// partWords is the length of the chunks of attention of such a sequence, in words of 4 bytes.
+func (c *Config) partWords() int { return 2 * c.pages() * c.Heads * (c.HeadDim + 2) }
+
 // alloc makes room for single's buffers.
 func (s *single) alloc(a allocator, c *Config, layers int) error {
 	var errs []error
@@ -118,13 +124,12 @@ func (s *single) alloc(a allocator, c *Config, layers int) error {
 		*to = p
 		errs = append(errs, err)
 	}
-	pages := (c.Context + kernels.PageLen - 1) / kernels.PageLen
-	piece(&s.state, 2+2*pages)
+	piece(&s.state, 2+2*c.pages())
 	piece(&s.steps, 1)
 	piece(&s.layers, 2*layerWords*(layers+1))
 	piece(&s.gains, c.vectorLen(layers))
 	piece(&s.vectors, c.vectorLen(layers))
-	piece(&s.parts, 2*pages*c.Heads*(c.HeadDim+2))
+	piece(&s.parts, c.partWords())
 	piece(&s.x, c.Hidden)
 	piece(&s.best, 2)
 	piece(&s.settings, 10)
@@ -150,7 +155,7 @@ func (s *single) open(e *Engine) (err error) {
 		panic("cuda: a model that the kernels for one token do not fit")
 	}
 	d.fail(d.ctx.Memset32(s.steps, 0, 1, d.stream))
-	d.fail(d.ctx.Memset32(s.parts, 0, int64(2*(c.Context+kernels.PageLen-1)/kernels.PageLen*c.Heads*(c.HeadDim+2)), d.stream))
+	d.fail(d.ctx.Memset32(s.parts, 0, int64(c.partWords()), d.stream))
 	d.fail(d.ctx.Memset32(s.best, 0, 2, d.stream))
 	d.fail(d.fn[s.shape.kernel].SetMaxDynamicShared(s.shape.shared))
 	return d.took()
