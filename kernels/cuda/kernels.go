@@ -127,7 +127,6 @@ func paramBytes(params string) (n int) {
 // load compiles every module. From compute capability 9.0 on, a file whose name with _sm90 exists is that one.
 func (d *Device) load(c *driver.Context) error {
 	modules := map[string]*driver.Module{}
-	d.hopper = d.dev.Info.Major == 9 && d.dev.Info.Minor == 0
 	for k := range numKernels {
 		file := table[k].file
 		if strings.HasSuffix(file, "hopper") && !d.hopper { // for compute capability 9.0 and no other
