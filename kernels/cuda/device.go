@@ -44,9 +44,8 @@ func Open(ordinal int) (*Device, error) {
 	if err != nil {
 		return nil, err
 	}
-	// PTX 8.0, which names what compute capability 9.0 alone has, came with CUDA 12.0.
+	// Captured streams keep programmatic launches from CUDA 12.3 on; the PTX of src/hopper.cu is that of CUDA 12.0.
 	hopper := dev.Info.Major == 9 && dev.Info.Minor == 0 && lib.Version() >= 12000
-	// Captured streams keep programmatic launches from CUDA 12.3 on.
 	d := &Device{dev: dev, dependent: dev.Info.Major >= 9 && lib.Version() >= 12030, hopper: hopper}
 	if dev.Info.Major < 8 {
 		return nil, errors.Join(fmt.Errorf("%s has compute capability %d.%d, want at least 8.0 (Ampere)", dev.Info.Name, dev.Info.Major, dev.Info.Minor), dev.Close())

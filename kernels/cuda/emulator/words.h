@@ -81,7 +81,6 @@ FN float from_bits(u32 u) {
 FN float to_float(i32 n) { return (float)n; }
 
 FN void barrier() { emulator::block_barrier(0, emulator::thread_count); }
-FN void barrier_of(u32 name, u32 threads) { emulator::block_barrier(name, threads); }
 FN void warp_barrier() { emulator::warp_barrier(); }
 FN u32 shuffle_xor(u32 v, u32 mask) {
   u32 self = emulator::thread_index & 31;
@@ -156,18 +155,12 @@ FN void copy_commit() {}
 template <int N>
 FN void copy_wait() {}
 
-FN u32 atomic_add(u32* p, u32 v) {
-  u32 old = *p;
-  *p += v;
-  return old;
-}
 FN void atomic_min(u32* p, u32 v) { *p = v < *p ? v : *p; }
 FN void atomic_max(u64* p, u64 v) { *p = v > *p ? v : *p; }
 FN void shared_add(u64* p, u64 v) { *p += v; }
 FN void shared_add(i32* p, i32 v) { *p += v; }
 FN u64 high_product(u64 a, u64 b) { return (u64)((unsigned __int128)a * b >> 64); }
 FN u64 ceiling(double v) { return (u64)ceil(v); }
-FN void fence() {}
 FN u32 load_relaxed(const u32* p) { return *(const volatile u32*)p; }
 FN u64 load_relaxed(const u64* p) { return *(const volatile u64*)p; }
 FN u32x4 load_relaxed(const u32x4* p) {

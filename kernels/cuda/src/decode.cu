@@ -2,21 +2,27 @@
 //
 // A step of one token reads every weight once and has little to compute: what counts is that memory never waits for
 // arithmetic. Weights depend on nothing, so each warp copies the tiles that it will multiply into a ring of its own in
-// shared memory, up to kDepth tiles ahead, through all layers without a break; only activations travel between blocks.
+// shared memory, as far ahead as there is room, through all layers without a break; only activations travel between
+// blocks.
 //
 // They do so without barriers of the grid: every vector of every layer has a place of its own in memory, which
 // begin_step fills with a bit pattern that is no result (kEmpty). A block publishes what it computes, a word at a time,
-// and a block that needs a word reads it until it is there. Chunks of attention, whose number grows with the
-// context, share one place for all layers: there a word comes with a tag that names the step and the layer.
-// No block can be ahead of another by more than one vector, since each has a part in every vector, and needs all of the one
-// before.
+// and a block that needs a word reads it until it is there. Chunks of attention, whose number grows with the context,
+// share one place for all layers: there a word comes with a tag that names the step and the layer. No block can be
+// ahead of another by more than one vector, since each has a part in every vector, and needs all of the one before.
 //
-// Each product of a matrix and a vector splits rows of tiles over the blocks, and tiles over the warps of a block; every block normalizes
-// and quantizes the whole vector for itself.
+// Each product of a matrix and a vector splits rows of tiles over the blocks, and tiles over the warps of a block; every
+// block normalizes and quantizes the whole vector for itself. From one vector to the next there is one chain of
+// instructions, with few warps to hide what each of them waits for: its length is the time that a step takes.
 //
 // The ladder, bitnet-b1.58-2B-4T with a bfloat16 head at position 128 on an H200, microseconds a token:
 //
-//	1  five kernels a layer, programmatic dependent launch   1,185
+//	1  five kernels a layer, programmatic dependent launch               1,185
+//	2  one kernel; of 16 warps, one sums the squares of 1,024 elements
+//	   and quantizes them, all of them in registers                      1,995
+//	3  vectors pass through shared memory, all warps take part           1,190
+//	4  loops in place of unrolled code, no registers spilled             1,127
+//	5  8 warps, tiles of a row in a loop of 31 instructions                997
 #include "dense.cuh"
 
 enum : u32 { kWarps = 8, kThreads = 32 * kWarps, kEmpty = 0xffffffff };
@@ -156,7 +162,7 @@ FN Deviation normalize_vector(f32x4* v, u32 n, Exchange* x, const NormOf& norm) 
 // into codes, in the order of code_word. It returns their absolute maximum. It ends before a barrier.
 //
 // Every block does this for every matrix, and all wait for it: what counts is the number of instructions from the last word that
-// arrives to the last code, most of which no cache close to the processor holds.
+// arrives to the last code.
 FN float quantize_vector(u8* codes, f32x4* v, Exchange* x, const float* from, u32 n, const Matrix* m, u32* bad, u32 site) {
   const u32 quads = n / 4;
   const bool rms = m->own.kind == kRMS;

@@ -75,8 +75,6 @@ FN float from_bits(u32 u) { return __builtin_bit_cast(float, u); }
 FN float to_float(i32 n) { return __nvvm_i2f_rn(n); }
 #endif
 
-// barrier_of is a barrier of its own for that many threads of the block, whole warps.
-FN void barrier_of(u32 name, u32 threads) { asm volatile("bar.sync %0, %1;" ::"r"(name), "r"(threads) : "memory"); }
 FN void barrier() { asm volatile("bar.sync 0;" ::: "memory"); }
 FN void warp_barrier() { asm volatile("bar.warp.sync 0xffffffff;" ::: "memory"); }
 FN u32 shuffle_xor(u32 v, u32 mask) {
@@ -160,11 +158,6 @@ FN void copy_wait() {
   asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory");
 }
 
-FN u32 atomic_add(u32* p, u32 v) {
-  u32 r;
-  asm volatile("atom.global.add.u32 %0, [%1], %2;" : "=r"(r) : "l"(p), "r"(v) : "memory");
-  return r;
-}
 FN void atomic_min(u32* p, u32 v) { asm volatile("red.global.min.u32 [%0], %1;" ::"l"(p), "r"(v) : "memory"); }
 FN void atomic_max(u64* p, u64 v) { asm volatile("red.global.max.u64 [%0], %1;" ::"l"(p), "l"(v) : "memory"); }
 // shared_add adds to a word of shared memory.
@@ -180,8 +173,6 @@ FN u64 ceiling(double v) {
   asm("cvt.rpi.u64.f64 %0, %1;" : "=l"(r) : "d"(v));
   return r;
 }
-// fence makes the writes of this thread visible to the device before those that follow.
-FN void fence() { asm volatile("membar.gl;" ::: "memory"); }
 
 // Words that blocks of one launch tell each other: a read is made where all blocks see it, and a word is whole. Between two
 // reads that found nothing, a thread is idle.
