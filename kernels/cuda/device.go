@@ -16,6 +16,7 @@ type Device struct {
 	dev       *driver.Device
 	dependent bool // kernels may start before the one before them has ended
 	hopper    bool // the kernels of src/hopper.cu are there
+	portable  bool // kernels for less shared memory are to be used, for tests
 	part      int  // tokens of a part of multiplyParts, for tests; 0 for what is best
 
 	// The rest is used inside dev.Do.
@@ -71,9 +72,8 @@ func (d *Device) start() (err error) {
 	return d.load(d.ctx)
 }
 
-// Portable leaves out the kernels of src/hopper.cu and what else is for one compute capability only, so that tests
-// reach those of all others.
-func (d *Device) Portable() { d.hopper = false }
+// Portable leaves out the kernels that only some devices can run, so that tests reach those of all others.
+func (d *Device) Portable() { d.hopper, d.portable = false, true }
 
 // Info describes the device.
 func (d *Device) Info() driver.Info { return d.dev.Info }

@@ -217,7 +217,7 @@ func (e *Engine) Close() error {
 // SetFast lets the attention of many positions at once run on tensor cores, whose results are near to those of
 // spec/numerics.md and not the same, and reports whether it does for this model and device. Nothing else changes.
 func (e *Engine) SetFast(on bool) bool {
-	e.near = on && e.d.hasTiles(e.c.HeadDim) && nearShared(e.c.HeadDim) <= e.d.dev.Info.SharedPerBlockOptin
+	e.near = on && e.d.hasNear(e.c.HeadDim)
 	return e.near
 }
 

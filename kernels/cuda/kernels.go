@@ -42,6 +42,8 @@ const (
 	attendRows
 	attendTiles64
 	attendTiles128
+	attendSmall64
+	attendSmall128
 	multiplyParts64
 	multiplyParts128
 	multiplyParts160
@@ -90,6 +92,8 @@ var table = [numKernels]struct{ name, file, params string }{
 	attendRows:           {"attend_rows", "base", "pppppUuuuuf"},
 	attendTiles64:        {"attend_tiles_64", "base", "pppppUuuuf"},
 	attendTiles128:       {"attend_tiles_128", "base", "pppppUuuuf"},
+	attendSmall64:        {"attend_small_64", "base", "pppppUuuuf"},
+	attendSmall128:       {"attend_small_128", "base", "pppppUuuuf"},
 	multiplyParts64:      {"multiply_parts_64", "hopper", "ppppppuuuuuu"},
 	multiplyParts128:     {"multiply_parts_128", "hopper", "ppppppuuuuuu"},
 	multiplyParts160:     {"multiply_parts_160", "hopper", "ppppppuuuuuu"},
@@ -147,7 +151,9 @@ func (d *Device) load(c *driver.Context) error {
 		d.bytes[k] = paramBytes(table[k].params)
 	}
 	for k, n := range map[kernel]int{
-		ternaryS8x128: ringBytes(128), ternaryS8x128Grouped: ringBytes(128), attendTiles64: tileShared(64), attendTiles128: tileShared(128), attendNear64: nearShared(64), attendNear128: nearShared(128), attendGroups64: groupsShared(64), attendGroups128: groupsShared(128),
+		ternaryS8x128: ringBytes(128), ternaryS8x128Grouped: ringBytes(128),
+		attendTiles64: tileShared(64), attendTiles128: tileShared(128), attendSmall64: smallShared(64), attendSmall128: smallShared(128),
+		attendNear64: nearShared(64), attendNear128: nearShared(128), attendGroups64: nearShared(64), attendGroups128: nearShared(128),
 		multiplyParts64: partBytes(64), multiplyParts128: partBytes(128), multiplyParts160: partBytes(160),
 	} {
 		if d.fn[k] == nil || n > d.dev.Info.SharedPerBlockOptin {

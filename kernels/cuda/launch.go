@@ -84,30 +84,39 @@ func tileShared(dim int) int {
 	return 4 * (2*tileLen*dim + 3*kernels.PageLen*tileLen + 4*tileLen)
 }
 
-// nearShared and groupsShared are the shared memory of attend_near and attend_groups.
-func nearShared(dim int) int   { return 1280 * dim }
-func groupsShared(dim int) int { return 1536*dim + 2048 }
+// nearShared is the shared memory of attend_near.
+func nearShared(dim int) int { return 1280*dim + 1024 }
+
+// smallShared is the shared memory of attend_small.
+func smallShared(dim int) int { return 4 * 3 * kernels.PageLen * dim }
 
 // hasTiles reports whether attendTiles is there for a size of heads.
 func (d *Device) hasTiles(dim int) bool {
-	return (dim == 64 || dim == 128) && tileShared(dim) <= d.dev.Info.SharedPerBlockOptin
+	return (dim == 64 || dim == 128) && smallShared(dim) <= d.dev.Info.SharedPerBlockOptin
+}
+
+// hasNear reports whether attendTiles can be fast.
+func (d *Device) hasNear(dim int) bool {
+	return d.hasTiles(dim) && nearShared(dim) <= d.dev.Info.SharedPerBlockOptin
 }
 
 // attendTiles is rotate, of the queries, and attend for rows in tiles, or with near what src/fast.cu makes of it.
 func (d *Device) attendTiles(out, q, table driver.Ptr, p paging, offset uint64, heads, kvHeads, dim, ld int, near bool) {
-	k, shared, threads := attendTiles64, tileShared(dim), 256
+	k, shared, blocks := attendTiles64, tileShared(dim), p.count
 	switch {
 	case near && d.hopper:
-		k, shared, threads = attendGroups64, groupsShared(dim), 384
+		k, shared = attendGroups64, nearShared(dim)
 	case near:
 		k, shared = attendNear64, nearShared(dim)
+	case d.portable || shared > d.dev.Info.SharedPerBlockOptin:
+		k, shared, blocks = attendSmall64, smallShared(dim), 2*p.count
 	}
 	if dim == 128 {
 		k++
 	}
 	z := float32(1 / math.Sqrt(float64(dim)))
 	d.args.Reset().Ptr(out).Ptr(q).Ptr(table).Ptr(p.tables).Ptr(p.tiles).U64(offset).U32(uint32(heads)).U32(uint32(kvHeads)).U32(uint32(ld)).F32(z)
-	d.launch(k, heads, p.count, threads, shared)
+	d.launch(k, heads, blocks, 256, shared)
 }
 
 func (d *Device) gate(h, g, u driver.Ptr, n int, act kernels.Activation) {

@@ -6,6 +6,12 @@
 // in shared memory, the weights still in two bits, and gives its registers to the others; eight warps, in two groups, turn the weights into bytes in registers, where
 // the product takes them from, and never wait for the copies of a part after the first. Each group has two tiles of 64 rows,
 // so that the weights of one are turned while the product of the other is under way, and a warp's rows are neighbours.
+//
+// For the prefill of 2,048 tokens of bitnet-b1.58-2B-4T on one H200, all four products of a layer:
+//	1  eight warps and a ninth that copies: the products wait for each other where registers are short: 840 us
+//	2  registers moved from the warps that copy to those that multiply: 457 us, half of it the stores of single elements
+//	3  stores of sixteen tokens at a time: 396 us, with the loads for sums ahead
+//	4  stores without branches: 327 us = 871 TOPS; without any stores it was 270 us
 #include "hopper.cuh"
 #include "numerics.cuh"
 
