@@ -133,9 +133,9 @@ func TestCUDAPrompts(t *testing.T) {
 					require.NotEqual(t, want, near)
 					require.Greater(t, cosine(want, near), 0.999, "kernels %s: bfloat16 has 8 bits, and codes of int8 turn what it lacks into steps of 1/127", kernels)
 				}
-				runtime.Portable(fast)
+				require.NoError(t, runtime.Portable(fast))
 			}
-			runtime.Portable(e)
+			require.NoError(t, runtime.Portable(e))
 			require.Equal(t, want, all(e, 37, 300), "kernels of all devices")
 			require.Equal(t, want[:20*vocab], all(fast, 20)[:20*vocab], "short prompts take the exact path")
 		}
@@ -237,13 +237,16 @@ func TestCUDADecode(t *testing.T) {
 				vocab := m.Config.VocabSize
 				cpu, e := engine(t, m, runtime.Options{}), gpu(t, m, runtime.Options{})
 				require.True(t, runtime.CanDecode(e))
+				portable := gpu(t, m, runtime.Options{})
+				require.NoError(t, runtime.Portable(portable))
 				tokens := ids(330, vocab, 1)
-				a, b := cpu.NewSequence(), e.NewSequence()
+				a, b, c := cpu.NewSequence(), e.NewSequence(), portable.NewSequence()
 				at := 0
 				for _, stop := range []int{1, 61, 125, 317} { // prefill up to here, then some tokens alone
 					if stop > at {
 						forward(t, cpu, runtime.Span{Seq: a, Tokens: tokens[at:stop]})
 						forward(t, e, runtime.Span{Seq: b, Tokens: tokens[at:stop]})
+						forward(t, portable, runtime.Span{Seq: c, Tokens: tokens[at:stop]})
 					}
 					for at = stop; at < stop+5; at++ {
 						runtime.PlainLaunches(e, at%2 == 0)
@@ -252,6 +255,8 @@ func TestCUDADecode(t *testing.T) {
 						want := forward(t, cpu, span)[0].Logits
 						span.Seq = b
 						require.Equal(t, want, forward(t, e, span)[0].Logits, "position %d", at)
+						span.Seq = c
+						require.Equal(t, want, forward(t, portable, span)[0].Logits, "position %d, kernels of all devices", at)
 					}
 				}
 

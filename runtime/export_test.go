@@ -7,4 +7,4 @@ func PlainLaunches(e Engine, plain bool) { e.(*cudaEngine).engine.PlainLaunches(
 func CanDecode(e Engine) bool { return e.(*cudaEngine).engine.CanDecode() }
 
 // Portable makes an engine on a GPU use the kernels that every device has.
-func Portable(e Engine) { e.(*cudaEngine).device.Portable() }
+func Portable(e Engine) error { return e.(*cudaEngine).engine.Portable() }

@@ -50,11 +50,13 @@ const (
 	exchangeLen = 512      // struct Exchange, rounded up
 )
 
-// stepKernels are the variants of the kernel by the tiles that a warp is ahead of itself.
+// stepKernels are the variants of the kernel: by the tiles that a warp is ahead of itself, and whether keys and values pass through shared
+// memory.
 var stepKernels = []struct {
 	kernel kernel
 	depth  int
-}{{decodeStep24, 24}, {decodeStep12, 12}, {decodeStep4, 4}}
+	staged bool
+}{{decodeStep24, 24, true}, {decodeStep12, 12, true}, {decodeStepSmall, 8, false}}
 
 // stepShape is how the kernel is launched.
 type stepShape struct {
@@ -63,7 +65,7 @@ type stepShape struct {
 	widest, lines int // most columns of a matrix; most rows of tiles in a block
 }
 
-// shapeStep chooses the deepest variant that fits the device, if any does. Each block needs a row of tiles of every matrix in a layer.
+// shapeStep chooses the first variant that fits the device, if any does. Each block needs a row of tiles of every matrix in a layer.
 func (e *Engine) shapeStep() (stepShape, bool) {
 	c := &e.c
 	qDim, shared := c.Heads*c.HeadDim, c.Heads/c.KVHeads
@@ -71,9 +73,14 @@ func (e *Engine) shapeStep() (stepShape, bool) {
 	s.grid = min(e.d.dev.Info.SMs, c.Hidden/tileRows, c.FFN/tileRows, (qDim+2*c.KVHeads*c.HeadDim)/tileRows)
 	share := func(rows int) int { return (rows/tileRows + s.grid - 1) / s.grid }
 	s.lines = max(share(qDim+2*c.KVHeads*c.HeadDim), share(c.Hidden), 2*share(c.FFN), share(e.p.headTernary.rows))
-	rest := 4*((2*kernels.PageLen+shared+3)*c.HeadDim+kernels.PageLen*shared) + (s.widest+kernels.BlockLen-1)/kernels.BlockLen*kernels.BlockLen*4 + s.widest + 4*tileRows*s.lines + 2*8*layerWords + exchangeLen
+	page := 4 * 2 * kernels.PageLen * c.HeadDim
+	rest := 4*((shared+3)*c.HeadDim+kernels.PageLen*shared) + (s.widest+kernels.BlockLen-1)/kernels.BlockLen*kernels.BlockLen*4 + s.widest + 4*tileRows*s.lines + 2*8*layerWords + exchangeLen
 	for _, k := range stepKernels {
-		if s.kernel, s.shared = k.kernel, stepWarps*k.depth*tileBytes+rest; s.shared <= e.d.dev.Info.SharedPerBlockOptin {
+		s.kernel, s.shared = k.kernel, stepWarps*k.depth*tileBytes+rest
+		if k.staged {
+			s.shared += page
+		}
+		if s.shared <= e.d.dev.Info.SharedPerBlockOptin && !(k.staged && e.d.portable) {
 			return s, true
 		}
 	}
@@ -150,15 +157,26 @@ func (s *single) open(e *Engine) (err error) {
 			return err
 		}
 	}
+	s.choose(e)
+	d.fail(d.ctx.Memset32(s.steps, 0, 1, d.stream))
+	d.fail(d.ctx.Memset32(s.parts, 0, int64(c.partWords()), d.stream))
+	d.fail(d.ctx.Memset32(s.best, 0, 2, d.stream))
+	return d.took()
+}
+
+// choose picks the kernel of a step. Graphs of another are not used any more.
+func (s *single) choose(e *Engine) {
 	var ok bool
 	if s.shape, ok = e.shapeStep(); !ok {
 		panic("cuda: a model that the kernels for one token do not fit")
 	}
-	d.fail(d.ctx.Memset32(s.steps, 0, 1, d.stream))
-	d.fail(d.ctx.Memset32(s.parts, 0, int64(c.partWords()), d.stream))
-	d.fail(d.ctx.Memset32(s.best, 0, 2, d.stream))
-	d.fail(d.fn[s.shape.kernel].SetMaxDynamicShared(s.shape.shared))
-	return d.took()
+	e.d.fail(e.d.fn[s.shape.kernel].SetMaxDynamicShared(s.shape.shared))
+	for i, g := range s.graphs {
+		if g != nil {
+			e.d.fail(g.Destroy())
+			s.graphs[i] = nil
+		}
+	}
 }
 
 // layerTable is what the device knows of the layers: struct Layer of src/decode.cu for each, and one for a ternary head. It puts the weights
@@ -406,6 +424,17 @@ func (g *Decoding) next() error {
 	g.launched--
 	g.left--
 	return nil
+}
+
+// Portable leaves out the kernels that only some devices can run, so that tests reach those of all others.
+func (e *Engine) Portable() error {
+	return e.d.do(func() error {
+		e.d.Portable()
+		if e.fast {
+			e.s.choose(e)
+		}
+		return nil
+	})
 }
 
 // PlainLaunches makes steps of one token launch kernel by kernel rather than as a graph, to compare the two.

@@ -55,7 +55,7 @@ const (
 	placeVector
 	decodeStep24
 	decodeStep12
-	decodeStep4
+	decodeStepSmall
 	adjustLogits
 	weighCandidates
 	chooseToken
@@ -105,7 +105,7 @@ var table = [numKernels]struct{ name, file, params string }{
 	placeVector:          {"place_vector", "decode", "ppu"},
 	decodeStep24:         {"decode_step_24", "decode", "pppupppppUuuuuuufuuup"},
 	decodeStep12:         {"decode_step_12", "decode", "pppupppppUuuuuuufuuup"},
-	decodeStep4:          {"decode_step_4", "decode", "pppupppppUuuuuuufuuup"},
+	decodeStepSmall:      {"decode_step_small", "decode", "pppupppppUuuuuuufuuup"},
 	adjustLogits:         {"adjust_logits", "decode", "pppupppu"},
 	weighCandidates:      {"weigh_candidates", "decode", "pppu"},
 	chooseToken:          {"choose_token", "decode", "pppuppp"},
@@ -178,7 +178,7 @@ func (d *Device) launch(k kernel, x, y, threads, shared int) {
 	if x == 0 || y == 0 {
 		return
 	}
-	d.config = driver.LaunchConfig{Programmatic: d.dependent && k >= adjustLogits, Cooperative: k >= decodeStep24 && k <= decodeStep4, Grid: [3]uint32{uint32(x), uint32(y), 1}, Block: [3]uint32{uint32(threads), 1, 1}, Shared: uint32(shared)}
+	d.config = driver.LaunchConfig{Programmatic: d.dependent && k >= adjustLogits, Cooperative: k >= decodeStep24 && k <= decodeStepSmall, Grid: [3]uint32{uint32(x), uint32(y), 1}, Block: [3]uint32{uint32(threads), 1, 1}, Shared: uint32(shared)}
 	if d.profile != nil {
 		d.config.Programmatic = false
 		d.fail(d.profile.mark(d, k))

@@ -306,7 +306,7 @@ struct Heads {
   u64* parts;  // for each kv head and chunk: shared*dim sums, shared maxima, shared totals
 };
 
-// attend_unit computes the query heads of a kv head over the 64 positions of a chunk that lies in shared memory, keys as [dim][64] and
+// attend_unit computes the query heads of a kv head over the 64 positions of a chunk, keys as [dim][64] and
 // values as [64][dim]. The unit of the newest chunk first stores the new key and value.
 FN void attend_unit(const Heads& h, u32 kv, u32 chunk, float* keys, float* values, float* scratch, const float* turn, const Layer* layer, float* page_keys, float* page_values, u32* bad, u32 site) {
   const u32 dim = h.dim, shared = h.shared;
@@ -452,7 +452,7 @@ FN void wait_for(u32 n) {
 
 // Room is a block's shared memory.
 struct Room {
-  float *keys, *values;  // of a chunk: [dim][64] and [64][dim]
+  float *keys, *values;  // of a chunk: [dim][64] and [64][dim]; only of a step with stages
   float* scratch;        // of attention
   float* turn;           // angles of the position
   f32x4* vector;
@@ -461,11 +461,11 @@ struct Room {
   Layer* table;  // two
   Exchange* exchange;
 };
-FN Room room_of(u8* base, u32 dim, u32 shared, u32 widest, u32 most_lines) {
+FN Room room_of(u8* base, bool staged, u32 dim, u32 shared, u32 widest, u32 most_lines) {
   Room r;
   r.keys = (float*)base;
   r.values = r.keys + kPage * dim;
-  r.scratch = r.values + kPage * dim;
+  r.scratch = r.keys + (staged ? 2 * kPage * dim : 0);
   r.turn = r.scratch + (shared + 2) * dim + shared * kPage;
   r.vector = (f32x4*)(r.turn + dim);
   r.codes = (u8*)(r.vector + (widest + kBlock - 1) / kBlock * (kBlock / 4));
@@ -475,13 +475,14 @@ FN Room room_of(u8* base, u32 dim, u32 shared, u32 widest, u32 most_lines) {
   return r;
 }
 
-// step is a step in a block, whose shared memory has the rings and then a Room. What a loop does not change a compiler keeps in registers, and
+// step is a step in a block, whose shared memory has the rings, Depth tiles for each warp, and then a Room. Staged when the keys and values of
+// the block's first unit are copied ahead into shared memory; it is for devices that have enough. What a loop does not change a compiler keeps in registers, and
 // here there would be too many of them: rooms are made anew in each turn.
-template <u32 Depth>
+template <u32 Depth, bool Staged>
 FN void step(const State* state, const u32* steps, const Layer* layers, u32 count, float* vectors, u64* parts, float* x, float* logits, const float* angles, u64 page, u32 hidden, u32 ffn, u32 heads, u32 kv_heads, u32 dim, u32 vocab, float z, u32 mode,
              u32 widest, u32 most_lines, u32* bad) {
   const u32 g = lane() / 4, t = lane() % 4, shared = heads / kv_heads;
-  auto room = [&]() INLINE { return room_of(shared_bytes() + opaque(kWarps * Depth * 512), dim, shared, widest, most_lines); };
+  auto room = [&]() INLINE { return room_of(shared_bytes() + opaque(kWarps * Depth * 512), Staged, dim, shared, widest, most_lines); };
   const u32 phases = 4 * count + (logits ? 1 : 0);
   const u32 q_dim = heads * dim, kv_dim = kv_heads * dim;
   if (thread() < kPhases) {
@@ -562,7 +563,7 @@ FN void step(const State* state, const u32* steps, const Layer* layers, u32 coun
   if (block_x() < units) {
     UNROLL_BY(1)
     for (u32 i = thread(); i < dim; i += kThreads) room().turn[i] = angles[(u64)position * dim + i];
-    copy_page(0, block_x());
+    if (Staged) copy_page(0, block_x());
   }
 
   UNROLL_BY(1)
@@ -581,15 +582,18 @@ FN void step(const State* state, const u32* steps, const Layer* layers, u32 coun
       const Heads h = {heads, kv_heads, shared, dim, position, position / kPage + 1, first_tag + layer, z, qkv, parts};
       UNROLL_BY(1)
       for (u32 unit = block_x(); unit < units; unit += blocks_x()) {
-        if (unit != block_x()) copy_page(layer, unit);
         const Room r = room();
-        arrivals_wait(&r.exchange->arrived, parity);
-        parity ^= 1;
         float* page_keys = page_of(layer, unit);
-        attend_unit(h, unit % kv_heads, unit / kv_heads, r.keys, r.values, r.scratch, r.turn, r.table + layer % 2, page_keys, page_keys + (u64)kv_dim * kPage, bad, site - 2);
+        float* page_values = page_keys + (u64)kv_dim * kPage;
+        if (Staged) {
+          if (unit != block_x()) copy_page(layer, unit);
+          arrivals_wait(&r.exchange->arrived, parity);
+          parity ^= 1;
+        }
+        attend_unit(h, unit % kv_heads, unit / kv_heads, Staged ? r.keys : page_keys, Staged ? r.values : page_values, r.scratch, r.turn, r.table + layer % 2, page_keys, page_values, bad, site - 2);
         barrier();
       }
-      if (block_x() < units && layer + 1 < count) copy_page(layer + 1, block_x());
+      if (Staged && block_x() < units && layer + 1 < count) copy_page(layer + 1, block_x());
       UNROLL_BY(1)
       for (u32 slice = block_x() + warp() * blocks_x(); slice < q_dim / 32; slice += kWarps * blocks_x()) merge_slice(h, slice * 32, att);
     }
@@ -695,14 +699,14 @@ FN void step(const State* state, const u32* steps, const Layer* layers, u32 coun
   }
 }
 
-#define STEP(name, depth)                                                                                                                                                                                                       \
+#define STEP(name, depth, staged)                                                                                                                                                                                                       \
   BOUNDED_KERNEL(kThreads, 1, name, const State* state, const u32* steps, const Layer* layers, u32 count, float* vectors, u64* parts, float* x, float* logits, const float* angles, u64 page, u32 hidden, u32 ffn, u32 heads, \
                  u32 kv_heads, u32 dim, u32 vocab, float z, u32 mode, u32 widest, u32 most_lines, u32* bad) {                                                                                                                 \
-    step<depth>(state, steps, layers, count, vectors, parts, x, logits, angles, page, hidden, ffn, heads, kv_heads, dim, vocab, z, mode, widest, most_lines, bad);                                                            \
+    step<depth, staged>(state, steps, layers, count, vectors, parts, x, logits, angles, page, hidden, ffn, heads, kv_heads, dim, vocab, z, mode, widest, most_lines, bad);                                                            \
   }
-STEP(decode_step_24, 24)
-STEP(decode_step_12, 12)
-STEP(decode_step_4, 4)
+STEP(decode_step_24, 24, true)
+STEP(decode_step_12, 12, true)
+STEP(decode_step_small, 8, false)
 
 // begin_step prepares a step: it counts steps, empties the n words of vectors, and makes the first hidden of them the state's row of the embedding.
 KERNEL(begin_step, const State* state, u32* steps, float* vectors, u64 n, u32 hidden, const u8* w, const float* scales, u32 rows, u32 type) {
