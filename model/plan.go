@@ -21,7 +21,7 @@ type PlanOptions struct {
 	Context int      // positions a sequence may hold; 0 is max_position_embeddings
 	Batch   int      // sequences at the same time; 0 is 1
 	KV      KVFormat // format of the key-value cache; "" is f32
-	Head    string   // storage of embedding and head where Weights is 0: bf16 (also ""), f16, f32, int8 or trit2
+	Head    string   // storage of embedding and head where Weights is 0: bf16 (also ""), f16, f32, int8 or ternary
 	Weights int64    // bytes of the weights as they are used, where known from a file; 0 computes them
 }
 
@@ -39,23 +39,23 @@ type MemoryPlan struct {
 
 // headElement is the bytes of an element of the embedding, and of the head where
 // it is not ternary, by the name of the storage.
-var headElement = map[string]int64{"bf16": 2, "f16": 2, "f32": 4, "int8": 1, "trit2": 2}
+var headElement = map[string]int64{"bf16": 2, "f16": 2, "f32": 4, "int8": 1, "ternary": 2}
 
 // WeightBytes returns the bytes of the weights of a model in 2-bit tiles with a
 // scale a row, norms and biases in float32, and embedding and head as head says:
-// bf16, f16, f32, int8, or trit2, a ternary head of its own beside a bf16
+// bf16, f16, f32, int8, or ternary, a ternary head of its own beside a bf16
 // embedding. It is what a .trit file of this Config takes in memory, to within
 // the scales.
 func (c *Config) WeightBytes(head string) (int64, error) {
 	element, ok := headElement[head]
 	if !ok {
-		return 0, fmt.Errorf("head is %q, want bf16, f16, f32, int8 or trit2", head)
+		return 0, fmt.Errorf("head is %q, want bf16, f16, f32, int8 or ternary", head)
 	}
 	var sum int64
 	for _, t := range c.Manifest() {
 		rows := int64(t.Shape[0])
 		switch {
-		case t.Kind == Matrix, t.Role == RoleHead && head == "trit2":
+		case t.Kind == Matrix, t.Role == RoleHead && head == "ternary":
 			sum += matrixBytes(t.Shape[0], t.Shape[1])
 		case t.Kind == Table:
 			sum += rows * int64(t.Shape[1]) * element

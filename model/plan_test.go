@@ -46,7 +46,7 @@ func TestPlanGrows(t *testing.T) {
 		require.NoError(t, err)
 		opt := model.PlanOptions{
 			Context: rapid.IntRange(1, c.MaxPositionEmbeddings).Draw(t, "context"), Batch: rapid.IntRange(1, 64).Draw(t, "batch"),
-			KV: rapid.SampledFrom(model.KVFormats()).Draw(t, "kv"), Head: rapid.SampledFrom([]string{"", "bf16", "f16", "f32", "int8", "trit2"}).Draw(t, "head"),
+			KV: rapid.SampledFrom(model.KVFormats()).Draw(t, "kv"), Head: rapid.SampledFrom([]string{"", "bf16", "f16", "f32", "int8", "ternary"}).Draw(t, "head"),
 		}
 		p, err := c.Plan(opt)
 		require.NoError(t, err)
@@ -84,7 +84,7 @@ func TestPlanRefuses(t *testing.T) {
 		"batch is -2, want 1 to 65536": {Batch: -2},
 		`kv is "int2", want one of ["f32" "f16" "int8" "int4"]`: {KV: "int2"},
 		"weights is -1 bytes": {Weights: -1},
-		`head is "trit3", want bf16, f16, f32, int8 or trit2`: {Head: "trit3"},
+		`head is "trit3", want bf16, f16, f32, int8 or ternary`: {Head: "trit3"},
 	} {
 		_, err := c.Plan(opt)
 		require.ErrorContains(t, err, want)

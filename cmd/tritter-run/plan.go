@@ -20,7 +20,7 @@ type planCommand struct {
 	Model   string  `short:"m" help:"Model to plan for." placeholder:"FILE.trit" env:"TRITTER_MODEL"`
 	Shape   string  `help:"Plan for a shape instead of a file: a preset (test, 125M, 350M, 1B, 3B, 7B, 3B-base, 7B-base), 2B-4T, 700M, or a TritterConfig as a .json file." placeholder:"SHAPE"`
 	KVHeads int     `name:"kv-heads" help:"With --shape: key-value heads in place of the shape's." placeholder:"N"`
-	Head    string  `help:"With --shape: storage of embedding and head (default: bf16); trit2 is a ternary head and a bf16 embedding." enum:",bf16,f16,f32,int8,trit2" default:""`
+	Head    string  `help:"With --shape: storage of embedding and head (default: bf16); ternary of the head alone, beside a bf16 embedding." enum:",bf16,f16,f32,int8,ternary" default:""`
 	Context int     `help:"Positions of a sequence (default: the model's maximum)." placeholder:"N"`
 	Batch   int     `help:"Sequences at the same time." default:"1" placeholder:"N"`
 	KV      string  `name:"kv" help:"Format of the key-value cache (default: f32; for a TritterConfig what it says)." enum:",f32,f16,int8,int4" default:""`
