@@ -14,6 +14,7 @@ import (
 	"github.com/tritter-ai/tritter/internal/cli"
 	"github.com/tritter-ai/tritter/internal/synth"
 	"github.com/tritter-ai/tritter/kernels/cuda"
+	"github.com/tritter-ai/tritter/model"
 	"github.com/tritter-ai/tritter/runtime"
 )
 
@@ -22,6 +23,7 @@ type benchCommand struct {
 	engineFlags
 	Shape       string   `help:"Measure random weights of this shape instead of a model: 2B-4T, 700M, or a size of Tritter (125M, 350M, 1B, 3B, 7B), with :N for N layers." placeholder:"SHAPE"`
 	Head        string   `help:"With --shape: encoding of embedding and head, bf16, f16, int8, or ternary (of the head alone)." enum:"bf16,f16,int8,ternary" default:"bf16"`
+	Activations string   `help:"With --shape: int8 quantizes the inputs of ternary matrices, none leaves them f32 (default: as the models of the shape do)." enum:",int8,none" default:""`
 	Tests       []string `help:"What to measure: ppN is the prefill of N tokens, tgN the decode of N tokens, with @B for B sequences at once." default:"pp128,pp512,tg32" placeholder:"TEST,..."`
 	Batch       int      `help:"Run the tests also with this many sequences at once: tg32@8." default:"1" placeholder:"B"`
 	Repetitions int      `short:"r" help:"Counted runs of each test, after one that is not." default:"3"`
@@ -88,6 +90,9 @@ func (c *benchCommand) Run(ctx context.Context) error {
 			return err
 		}
 		name = c.Shape + ", random weights, head " + c.Head
+		if c.Activations != "" {
+			name += ", activations " + c.Activations
+		}
 	}
 	if c.Context == 0 { // what the tests need: a model's whole context may not fit the machine
 		for _, t := range tests {
@@ -139,8 +144,12 @@ func (c *benchCommand) synthetic(dir string) (string, error) {
 	if c.Head == "ternary" {
 		s.Tied = false
 	}
+	config := s.Config()
+	if c.Activations != "" {
+		config.ActivationQuant = model.ActivationQuant(c.Activations)
+	}
 	path := filepath.Join(dir, "bench.trit")
-	return path, synth.WriteModel(path, s.Config(), heads[c.Head])
+	return path, synth.WriteModel(path, config, heads[c.Head])
 }
 
 func (r *benchReport) print() error {
