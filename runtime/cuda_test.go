@@ -18,6 +18,7 @@ import (
 	"github.com/tritter-ai/tritter/kernels/cuda"
 	"github.com/tritter-ai/tritter/kernels/cuda/driver"
 	"github.com/tritter-ai/tritter/kernels/ref"
+	"github.com/tritter-ai/tritter/model"
 	"github.com/tritter-ai/tritter/runtime"
 )
 
@@ -230,6 +231,16 @@ func TestCUDADecode(t *testing.T) {
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, f.Close()) })
 	models["ties"], err = runtime.LoadModel(f)
+	require.NoError(t, err)
+	// Norms of heads and of the residual stream, and a ternary head.
+	path = filepath.Join(t.TempDir(), "tritter.trit")
+	config := synth.Shape{Class: synth.Tritter, Hidden: 256, Layers: 2, Heads: 4, KVHeads: 2, Intermediate: 384, Vocab: 320, Context: 330}.Config()
+	config.ActivationQuant = model.ActivationInt8
+	require.NoError(t, synth.WriteModel(path, config, format.Trit2))
+	f, err = format.Open(path)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, f.Close()) })
+	models["tritter"], err = runtime.LoadModel(f)
 	require.NoError(t, err)
 	emulator.Run(t, func(t *testing.T) {
 		for name, m := range models {
