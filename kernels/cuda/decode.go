@@ -45,18 +45,19 @@ func (w *ternary) plain() bool {
 
 // Kernel step of src/decode.cu.
 const (
-	stepWarps   = 8
-	layerWords  = 4*10 + 6 // struct Layer, in words of 8 bytes
-	exchangeLen = 512      // struct Exchange, rounded up
+	stepWarps   = 8                // that compute
+	stepThreads = 32 * (8 + 2 + 1) // besides, two warps make results and one copies
+	layerWords  = 4*10 + 6         // struct Layer, in words of 8 bytes
+	exchangeLen = 2048             // struct Exchange, rounded up
 )
 
-// stepKernels are the variants of the kernel: by the tiles that a warp is ahead of itself, and whether keys and values pass through shared
+// stepKernels are the variants of the kernel: by the tiles that its ring has for a warp, and whether keys and values pass through shared
 // memory.
 var stepKernels = []struct {
 	kernel kernel
-	depth  int
+	ring   int
 	staged bool
-}{{decodeStep24, 24, true}, {decodeStep12, 12, true}, {decodeStepSmall, 8, false}}
+}{{decodeStepLarge, 24, true}, {decodeStepMedium, 12, true}, {decodeStepSmall, 8, false}}
 
 // stepShape is how the kernel is launched.
 type stepShape struct {
@@ -74,9 +75,9 @@ func (e *Engine) shapeStep() (stepShape, bool) {
 	share := func(rows int) int { return (rows/tileRows + s.grid - 1) / s.grid }
 	s.lines = max(share(qDim+2*c.KVHeads*c.HeadDim), share(c.Hidden), 2*share(c.FFN), share(e.p.headTernary.rows))
 	page := 4 * 2 * kernels.PageLen * c.HeadDim
-	rest := 4*((shared+3)*c.HeadDim+kernels.PageLen*shared) + (s.widest+kernels.BlockLen-1)/kernels.BlockLen*kernels.BlockLen*4 + s.widest + 4*tileRows*s.lines + 2*8*layerWords + exchangeLen
+	rest := 4*((shared+3)*c.HeadDim+kernels.PageLen*shared) + 5*padded(s.widest) + 4*tileRows*s.lines + exchangeLen
 	for _, k := range stepKernels {
-		s.kernel, s.shared = k.kernel, stepWarps*k.depth*tileBytes+rest
+		s.kernel, s.shared = k.kernel, stepWarps*k.ring*tileBytes+rest
 		if k.staged {
 			s.shared += page
 		}
@@ -112,9 +113,13 @@ func (e *Engine) canSingle() bool {
 	return ok
 }
 
-// vectorLen is the number of elements of the vectors that blocks tell each other in a step.
+// padded is the room of a vector of n elements that blocks tell each other: whole blocks of a sum, zero behind the elements.
+func padded(n int) int { return (n + kernels.BlockLen - 1) / kernels.BlockLen * kernels.BlockLen }
+
+// vectorLen is the number of elements of the vectors that blocks tell each other in a step, of which q, k and v are not padded.
 func (c *Config) vectorLen(layers int) int {
-	return layers*(2*c.Hidden+2*c.Heads*c.HeadDim+2*c.KVHeads*c.HeadDim+c.FFN) + c.Hidden
+	qDim := c.Heads * c.HeadDim
+	return layers*(2*padded(c.Hidden)+qDim+2*c.KVHeads*c.HeadDim+padded(qDim)+padded(c.FFN)) + padded(c.Hidden)
 }
 
 // pages is the number of pages of a sequence that fills the context.
@@ -159,6 +164,8 @@ func (s *single) open(e *Engine) (err error) {
 	}
 	s.choose(e)
 	d.fail(d.ctx.Memset32(s.steps, 0, 1, d.stream))
+	d.fail(d.ctx.Memset32(s.gains, 0, int64(c.vectorLen(len(e.p.layers))), d.stream))
+	d.fail(d.ctx.Memset32(s.vectors, 0, int64(c.vectorLen(len(e.p.layers))), d.stream))
 	d.fail(d.ctx.Memset32(s.parts, 0, int64(c.partWords()), d.stream))
 	d.fail(d.ctx.Memset32(s.best, 0, 2, d.stream))
 	return d.took()
@@ -192,11 +199,13 @@ func (e *Engine) layerTable() []uint64 {
 		addNorm(pre)
 		addNorm(own)
 		t = append(t, uint64(gain))
-		if own.kind != 0 {
+		if own.kind == kernels.RMS {
 			d.args.Reset().Ptr(gain).Ptr(own.weight).U32(uint32(w.cols))
 			d.launch(placeVector, spread(w.cols), 1, 256, 0)
-			gain += driver.Ptr(4 * w.cols)
+		} else if w.cols > 0 {
+			d.fail(d.ctx.Memset32(gain, math.Float32bits(1), int64(w.cols), d.stream))
 		}
+		gain += driver.Ptr(4 * padded(w.cols))
 	}
 	var pre norm // still to be applied to the residual stream
 	for i := range e.p.layers {
@@ -238,7 +247,7 @@ func (e *Engine) launchSingle(pick bool) {
 	c, d, s := &e.c, e.d, &e.s
 	n := c.vectorLen(len(e.p.layers))
 	embed := &e.p.embed
-	d.args.Reset().Ptr(s.state).Ptr(s.steps).Ptr(s.vectors).U64(uint64(n)).U32(uint32(c.Hidden)).Ptr(embed.data).Ptr(embed.scales).U32(uint32(embed.rows)).U32(uint32(embed.dtype))
+	d.args.Reset().Ptr(s.state).Ptr(s.steps).Ptr(s.vectors).U64(uint64(n)).U32(uint32(c.Hidden)).U32(uint32(c.Heads * c.HeadDim)).U32(uint32(c.KVHeads * c.HeadDim)).U32(uint32(c.FFN)).Ptr(embed.data).Ptr(embed.scales).U32(uint32(embed.rows)).U32(uint32(embed.dtype))
 	d.launch(beginStep, min(spread(n/4), 2*d.dev.Info.SMs), 1, 256, 0)
 
 	mode := modeSiLU
@@ -253,7 +262,7 @@ func (e *Engine) launchSingle(pick bool) {
 	d.args.Reset().Ptr(s.state).Ptr(s.steps).Ptr(s.layers).U32(uint32(len(e.p.layers))).Ptr(s.vectors).Ptr(s.parts).Ptr(s.x).Ptr(logits).Ptr(e.p.angles).U64(uint64(e.cache.pageBytes)).
 		U32(uint32(c.Hidden)).U32(uint32(c.FFN)).U32(uint32(c.Heads)).U32(uint32(c.KVHeads)).U32(uint32(c.HeadDim)).U32(uint32(c.Vocab)).
 		F32(float32(1 / math.Sqrt(float64(c.HeadDim)))).U32(uint32(mode)).U32(uint32(s.shape.widest)).U32(uint32(s.shape.lines)).Ptr(d.bad)
-	d.launch(s.shape.kernel, s.shape.grid, 1, 32*stepWarps, s.shape.shared)
+	d.launch(s.shape.kernel, s.shape.grid, 1, stepThreads, s.shape.shared)
 
 	if logits == 0 {
 		if pre := e.p.layers[len(e.p.layers)-1].postMLPNorm; pre.kind != 0 {

@@ -53,8 +53,8 @@ const (
 	attendGroups128
 	beginStep
 	placeVector
-	decodeStep24
-	decodeStep12
+	decodeStepLarge
+	decodeStepMedium
 	decodeStepSmall
 	adjustLogits
 	weighCandidates
@@ -101,10 +101,10 @@ var table = [numKernels]struct{ name, file, params string }{
 	attendNear128:        {"attend_near_128", "fast", "pppppUuuuf"},
 	attendGroups64:       {"attend_groups_64", "fast_hopper", "pppppUuuuf"},
 	attendGroups128:      {"attend_groups_128", "fast_hopper", "pppppUuuuf"},
-	beginStep:            {"begin_step", "decode", "pppUuppuu"},
+	beginStep:            {"begin_step", "decode", "pppUuuuuppuu"},
 	placeVector:          {"place_vector", "decode", "ppu"},
-	decodeStep24:         {"decode_step_24", "decode", "pppupppppUuuuuuufuuup"},
-	decodeStep12:         {"decode_step_12", "decode", "pppupppppUuuuuuufuuup"},
+	decodeStepLarge:      {"decode_step_large", "decode", "pppupppppUuuuuuufuuup"},
+	decodeStepMedium:     {"decode_step_medium", "decode", "pppupppppUuuuuuufuuup"},
 	decodeStepSmall:      {"decode_step_small", "decode", "pppupppppUuuuuuufuuup"},
 	adjustLogits:         {"adjust_logits", "decode", "pppupppu"},
 	weighCandidates:      {"weigh_candidates", "decode", "pppu"},
@@ -178,7 +178,7 @@ func (d *Device) launch(k kernel, x, y, threads, shared int) {
 	if x == 0 || y == 0 {
 		return
 	}
-	d.config = driver.LaunchConfig{Programmatic: d.dependent && k >= adjustLogits, Cooperative: k >= decodeStep24 && k <= decodeStepSmall, Grid: [3]uint32{uint32(x), uint32(y), 1}, Block: [3]uint32{uint32(threads), 1, 1}, Shared: uint32(shared)}
+	d.config = driver.LaunchConfig{Programmatic: d.dependent && k >= adjustLogits, Cooperative: k >= decodeStepLarge && k <= decodeStepSmall, Grid: [3]uint32{uint32(x), uint32(y), 1}, Block: [3]uint32{uint32(threads), 1, 1}, Shared: uint32(shared)}
 	if d.profile != nil {
 		d.config.Programmatic = false
 		d.fail(d.profile.mark(d, k))

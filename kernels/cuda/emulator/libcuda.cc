@@ -44,8 +44,10 @@ struct Block {
   Bank banks[32][2];  // of each warp
   std::vector<unsigned char> shared;
   u32 index[2];
+  u32 ahead[16], expected[16];  // threads that have arrived at a barrier and gone on, and of how many
 };
 static std::vector<Block> blocks;
+static Block* running_block;
 static Fiber* fibers;  // of the block that runs
 static Bank (*banks)[2];
 static void* scheduler;
@@ -101,6 +103,10 @@ void block_barrier(u32 name, u32 threads) {
   self.state = Fiber::AtBlock, self.barrier = name, self.parties = threads;
   yield(thread_index);
 }
+void block_arrive(u32 name, u32 threads) {
+  running_block->ahead[name]++;
+  running_block->expected[name] = threads;
+}
 void idle() {
   fibers[thread_index].state = Fiber::Idle;
   yield(thread_index);
@@ -148,6 +154,7 @@ static bool run_warp(u32 warp, bool backwards) {
 
 static void start_block(Block& b, u32 x, u32 y, size_t shared) {
   b.index[0] = x, b.index[1] = y;
+  for (u32 i = 0; i < 16; i++) b.ahead[i] = 0;
   b.shared.assign(shared + 1024, 0xff);
   while (b.fibers.size() < thread_count) b.fibers.push_back({nullptr, (char*)aligned_alloc(64, kStack)});
   for (u32 t = 0; t < thread_count; t++) {
@@ -164,6 +171,7 @@ static void start_block(Block& b, u32 x, u32 y, size_t shared) {
 
 // run_block runs a block until none of its threads can go on, and reports whether all have left.
 static bool run_block(Block& b, bool backwards) {
+  running_block = &b;
   fibers = b.fibers.data();
   banks = b.banks;
   block_index[0] = b.index[0], block_index[1] = b.index[1];
@@ -172,6 +180,8 @@ static bool run_block(Block& b, bool backwards) {
     ran = false;
     for (u32 w = 0; w < thread_count / 32; w++) ran |= run_warp(backwards ? thread_count / 32 - 1 - w : w, backwards);
     u32 arrived[16] = {}, parties[16] = {}, done = 0, idle = 0;
+    for (u32 i = 0; i < 16; i++)
+      if (b.ahead[i] > 0) arrived[i] = b.ahead[i], parties[i] = b.expected[i];
     for (u32 t = 0; t < thread_count; t++) {
       const Fiber& f = fibers[t];
       if (f.state == Fiber::AtBlock) {
@@ -186,7 +196,7 @@ static bool run_block(Block& b, bool backwards) {
     bool open = false;
     for (u32 t = 0; t < thread_count; t++) {
       Fiber& f = fibers[t];
-      if (f.state == Fiber::AtBlock && arrived[f.barrier] == parties[f.barrier]) f.state = Fiber::Ready, open = true;
+      if (f.state == Fiber::AtBlock && arrived[f.barrier] == parties[f.barrier]) f.state = Fiber::Ready, b.ahead[f.barrier] = 0, open = true;
     }
     if (open) {
       ran = true;

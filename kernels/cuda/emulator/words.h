@@ -5,6 +5,7 @@
 #include <string.h>
 
 #define FN static inline __attribute__((always_inline))
+#define APART(type) static type
 #define UNROLL
 #define UNROLL_BY(n)
 #define __shared__ static
@@ -18,6 +19,7 @@ typedef u32 Bank[32][8];
 Bank& next_bank();
 extern unsigned char* shared_memory;
 void block_barrier(u32 name, u32 threads);
+void block_arrive(u32 name, u32 threads);
 void warp_barrier();
 void idle();
 [[noreturn]] void fail(const char* what);
@@ -81,6 +83,8 @@ FN float from_bits(u32 u) {
 FN float to_float(i32 n) { return (float)n; }
 
 FN void barrier() { emulator::block_barrier(0, emulator::thread_count); }
+FN void barrier_of(u32 name, u32 threads) { emulator::block_barrier(name, threads); }
+FN void barrier_arrive(u32 name, u32 threads) { emulator::block_arrive(name, threads); }
 FN void warp_barrier() { emulator::warp_barrier(); }
 FN u32 shuffle_xor(u32 v, u32 mask) {
   u32 self = emulator::thread_index & 31;
@@ -140,6 +144,19 @@ FN i32 warp_sum(i32 v) {
   return v;
 }
 
+FN float greatest_magnitude(float a, float b) {
+  b = b < 0 ? -b : b;
+  return a != a ? a : b != b || b > a ? b : a;
+}
+// Near is what the last two bits of an approximation may be off.
+FN float inverse_near(float x) { return (float)(1.0 / x * (1 + 0x1p-24)); }
+FN float inverse_root_near(float x) { return (float)(1.0 / __builtin_sqrt((double)x) * (1 - 0x1p-24)); }
+FN u32 low_bytes(u32 a, u32 b, u32 c, u32 d) { return (a & 0xff) | (b & 0xff) << 8 | (c & 0xff) << 16 | d << 24; }
+FN i32 dot_bytes(u32 a, u32 b, i32 c) {
+  for (u32 i = 0; i < 32; i += 8) c += (i8)(a >> i) * (i8)(b >> i);
+  return c;
+}
+
 // aligned holds an address to what a GPU asks of an access of 16 bytes.
 FN const void* aligned(const void* p) {
   if ((u64)p % 16) emulator::fail("an access of 16 bytes is not aligned");
@@ -149,8 +166,9 @@ FN u32x4 load_weights(const void* p) { return *(const u32x4*)aligned(p); }
 FN u8* shared_bytes() { return emulator::shared_memory; }
 FN void copy_async(void* to, const void* from) { memcpy((void*)aligned(to), aligned(from), 16); }
 FN u32 shared_address(const void* p) { return (u32)((const u8*)p - emulator::shared_memory); }
-FN void copy_async_to(u32 to, const void* from) { copy_async(emulator::shared_memory + to, from); }
 FN u32x4 load_shared(u32 from) { return *(const u32x4*)aligned(emulator::shared_memory + from); }
+FN void store_shared(u32 to, float v) { *(float*)(emulator::shared_memory + to) = v; }
+FN float load_shared_float(u32 from) { return *(const float*)(emulator::shared_memory + from); }
 FN void copy_commit() {}
 template <int N>
 FN void copy_wait() {}
@@ -158,7 +176,7 @@ FN void copy_wait() {}
 FN void atomic_min(u32* p, u32 v) { *p = v < *p ? v : *p; }
 FN void atomic_max(u64* p, u64 v) { *p = v > *p ? v : *p; }
 FN void shared_add(u64* p, u64 v) { *p += v; }
-FN void shared_add(i32* p, i32 v) { *p += v; }
+FN void shared_add(u32 to, i32 v) { *(i32*)(emulator::shared_memory + to) += v; }
 FN u64 high_product(u64 a, u64 b) { return (u64)((unsigned __int128)a * b >> 64); }
 FN u64 ceiling(double v) { return (u64)ceil(v); }
 FN u32 load_relaxed(const u32* p) { return *(const volatile u32*)p; }
@@ -176,9 +194,21 @@ FN void arrivals_announce(u64* p) {
   *p += 1ull << 32;
   if ((*p >> 32 & 0xffff) == (*p & 0xffff)) *p = (*p & 0xffff) | ((*p >> 63 ^ 1) << 63);
 }
+FN void arrivals_arrive(u64* p) { arrivals_announce(p); }
 FN void arrivals_wait(u64* p, u32 parity) {
   while (*(volatile u64*)p >> 63 == parity) emulator::idle();
 }
+// A filling is arrivals of 32 lanes.
+FN void fill_init(u64* p) { arrivals_init(p, 32); }
+FN void fill_ready() {}
+FN void fill_begin(u64*, u32) {}
+FN void fill(u64*, u32 to, const void* from, u32 bytes) {
+  if (bytes % 16) emulator::fail("a copy is not of whole chunks of 16 bytes");
+  memcpy((void*)aligned(emulator::shared_memory + to), aligned(from), bytes);
+}
+FN void fill_end(u64* p) { arrivals_announce(p); }
+FN void fill_again() {}
+FN void fill_wait(u64* p, u32 parity) { arrivals_wait(p, parity); }
 FN f32x4 load_f32x4_if(bool wanted, const float* p) { return wanted ? *(const f32x4*)aligned(p) : f32x4{0, 0, 0, 0}; }
 FN void store_f32x4_if(bool wanted, float* p, const f32x4& v) {
   if (wanted) *(f32x4*)aligned(p) = v;

@@ -14,7 +14,8 @@ import (
 // type behind the result's or wider, i an integer of 32 bits, p a predicate, a an
 // address, l a label, 2 and 4 lists of so many registers of 32 bits, m one of 64 bits
 // or a list of two halves, d a register of 64 bits, L a list of half as many registers
-// of 32 bits as the name has columns (n160), _ no result. What follows ? may be left
+// of 32 bits as the name has columns (n160), P parameters in parentheses, f a function,
+// _ no result. What follows ? may be left
 // out.
 type form struct {
 	pattern  string
@@ -55,6 +56,7 @@ var forms = compileForms([]form{
 	{pattern: `(sqrt|rcp)\.rn\.(f32|f64)`, operands: "tt", version: 14, target: 20},
 	{pattern: `(ex2|lg2|rcp|sqrt|rsqrt)\.approx(\.ftz)?\.f32`, operands: "tt", version: 14, target: 10},
 	{pattern: `div\.(full|approx)(\.ftz)?\.f32`, operands: "ttt", version: 14, target: 10},
+	{pattern: `(min|max)\.NaN\.f32`, operands: "ttt", version: 70, target: 80},
 	{pattern: `(min|max)\.(f32|f64)`, operands: "ttt", version: 10, target: 10},
 	{pattern: `(neg|abs)\.(s16|s32|s64|f32|f64)`, operands: "tt", version: 10, target: 10},
 	{pattern: `(and|or|xor)\.` + bits, operands: "ttt", version: 10, target: 10},
@@ -117,9 +119,10 @@ var forms = compileForms([]form{
 	{pattern: `wgmma\.wait_group\.sync\.aligned`, operands: "i", version: 80, target: 90},
 	{pattern: `wgmma\.mma_async\.sync\.aligned\.m64n(8|16|24|32|48|64|80|96|112|128|144|160|176|192|208|224|240|256)k32\.s32\.s8\.s8`, operands: "L4di", version: 80, target: 90},
 	{pattern: `wgmma\.mma_async\.sync\.aligned\.m64n(64|128)k16\.f32\.bf16\.bf16`, operands: "L4diiii", version: 80, target: 90},
-	{pattern: `fence\.proxy\.async\.shared::cta`, version: 80, target: 90},
 	{pattern: `mbarrier\.test_wait\.parity\.shared\.b64`, operands: "pai", version: 71, target: 80},
 	{pattern: `cp\.async\.mbarrier\.arrive\.noinc\.shared\.b64`, operands: "a", version: 70, target: 80},
+	{pattern: `bar\.arrive`, operands: "ii", version: 20, target: 20},
+	{pattern: `fence\.proxy\.async\.shared::cta`, version: 80, target: 90},
 	{pattern: `bar\.sync|barrier\.sync`, operands: "i?i", version: 60, target: 30},
 	{pattern: `bar\.warp\.sync`, operands: "i", version: 60, target: 30},
 	{pattern: `membar\.(cta|gl|sys)`, version: 14, target: 10},
@@ -127,6 +130,7 @@ var forms = compileForms([]form{
 	{pattern: `griddepcontrol\.(wait|launch_dependents)`, version: 78, target: 90},
 	{pattern: `nanosleep\.u32`, operands: "t", version: 63, target: 70},
 	{pattern: `bra(\.uni)?`, operands: "l", version: 10, target: 10},
+	{pattern: `call(\.uni)?`, operands: "PfP", version: 20, target: 20},
 	{pattern: `ret(\.uni)?|exit|trap`, version: 10, target: 10},
 })
 

@@ -119,6 +119,9 @@ func (l *linter) module() error {
 		}
 		l.scopes = append(l.scopes[:1], newScope())
 		declare(l.scopes[1], tokens)
+		if i := slices.Index(tokens, ".func"); i >= 0 {
+			l.scopes[0].names[functionName(tokens[i+1:])] = true
+		}
 		l.labels, l.jumps = map[string]bool{}, map[string]int{}
 		if err := l.body(); err != nil {
 			return err
@@ -131,6 +134,14 @@ func (l *linter) module() error {
 			}
 		}
 	}
+}
+
+// functionName is the name behind .func and what it returns.
+func functionName(tokens []string) string {
+	if tokens[0] == "(" {
+		tokens = tokens[slices.Index(tokens, ")")+1:]
+	}
+	return tokens[0]
 }
 
 // declare adds every word of a declaration that is no directive or number.
@@ -270,9 +281,9 @@ func split(tokens []string) (operands [][]string) {
 	depth, start := 0, 0
 	for i, token := range tokens {
 		switch token {
-		case "{", "[":
+		case "{", "[", "(":
 			depth++
-		case "}", "]":
+		case "}", "]", ")":
 			depth--
 		case ",":
 			if depth == 0 {
@@ -298,6 +309,13 @@ func (l *linter) operand(o []string, kind byte, f *form, line int) string {
 	case 'l':
 		l.jumps[strings.Join(o, "")] = line
 		return ""
+	case 'f':
+		if len(o) != 1 || !l.scopes[0].names[o[0]] {
+			return strings.Join(o, " ") + " is no function"
+		}
+		return ""
+	case 'P':
+		return l.parameters(o)
 	case 'i':
 		return l.scalar(o, "u32", false)
 	case 'p':
@@ -362,6 +380,19 @@ func (l *linter) list(o []string, n int, typ string, wider bool) string {
 	for _, e := range elements {
 		if wrong := l.scalar(e, typ, wider); wrong != "" {
 			return wrong
+		}
+	}
+	return ""
+}
+
+// parameters checks (a, b, ...), which are variables.
+func (l *linter) parameters(o []string) string {
+	if o[0] != "(" || o[len(o)-1] != ")" {
+		return "want a list in parentheses"
+	}
+	for _, e := range split(o[1 : len(o)-1]) {
+		if len(e) != 1 || !l.variable(e[0]) {
+			return strings.Join(e, " ") + " is not declared"
 		}
 	}
 	return ""

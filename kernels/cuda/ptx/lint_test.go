@@ -49,6 +49,8 @@ func TestLintAccepts(t *testing.T) {
 		require.NoError(t, Lint(lintHead+statement+";"+lintTail), statement)
 	}
 	require.NoError(t, Lint(lintHead+"{\n.reg .b32 lo, hi; mov.b32 lo, %r1; { add.u32 %r1, lo, lo; } }\nexit;"+lintTail))
+	called := strings.Replace(lintHead, ".visible", ".func (.param .b32 r) f(.param .b32 f_param_0)\n{\nret;\n}\n.visible", 1)
+	require.NoError(t, Lint(called+"{ .param .b32 r0; .param .b32 p0; st.param.b32 [p0], %r1; call.uni (r0), f, (p0); ld.param.b32 %r1, [r0]; }"+lintTail))
 	newer := strings.NewReplacer("sm_80", "sm_90").Replace(lintHead)
 	require.NoError(t, Lint(newer+"griddepcontrol.wait;"+lintTail))
 }
@@ -86,6 +88,8 @@ func TestLintRefuses(t *testing.T) {
 		"ld.global.v4.u32 {%r1, %r2}, [%rd1]":         "2 elements, want 4",
 		"ld.global.v2.u32 %r1, [%rd1]":                "want a list in braces",
 		"ld.global.v2.u32 {%r1, %p1}, [%rd1]":         "%p1 is .pred, want .u32",
+		"call.uni (part), g, (part)":                  "operand 2: g is no function",
+		"call.uni (part), table, (%r1)":               "operand 3: %r1 is not declared",
 		"bra $L__nowhere":                             "a jump to $L__nowhere, which is no label of the function",
 		"@%r1 bra $L__end":                            "the guard is no declared predicate",
 		"@%p7 bra $L__end":                            "the guard is no declared predicate",
@@ -110,7 +114,7 @@ func TestForms(t *testing.T) {
 	for _, f := range forms {
 		require.False(t, seen[f.pattern], f.pattern)
 		seen[f.pattern] = true
-		require.Empty(t, strings.Trim(f.operands, "trTwsipaldmL_24?"), f.pattern)
+		require.Empty(t, strings.Trim(f.operands, "trTwsipaldmLPf_24?"), f.pattern)
 		require.Positive(t, f.version*f.target, fmt.Sprint(f.form))
 	}
 }

@@ -1,9 +1,9 @@
 // One token of one sequence through every layer, in one kernel that fills the device.
 //
 // A step of one token reads every weight once and has little to compute: what counts is that memory never waits for
-// arithmetic. Weights depend on nothing, so each warp copies the tiles that it will multiply into a ring of its own in
-// shared memory, as far ahead as there is room, through all layers without a break; only activations travel between
-// blocks.
+// arithmetic, and then the chain of instructions from one vector to the next. Weights depend on nothing, so a warp of each
+// block does nothing but copy the tiles that the block will multiply into a ring in shared memory, as far ahead as there is
+// room, through all layers without a break; only activations travel between blocks.
 //
 // They do so without barriers of the grid: every vector of every layer has a place of its own in memory, which
 // begin_step fills with a bit pattern that is no result (kEmpty). A block publishes what it computes, a word at a time,
@@ -12,8 +12,8 @@
 // ahead of another by more than one vector, since each has a part in every vector, and needs all of the one before.
 //
 // Each product of a matrix and a vector splits rows of tiles over the blocks, and tiles over the warps of a block; every
-// block normalizes and quantizes the whole vector for itself. From one vector to the next there is one chain of
-// instructions, with few warps to hide what each of them waits for: its length is the time that a step takes.
+// block normalizes and quantizes the whole vector for itself. The warps of a block have three trades: eight compute, two make
+// results of the sums while the eight already wait for the next vector, and one copies.
 //
 // The ladder, bitnet-b1.58-2B-4T with a bfloat16 head at position 128 on an H200, microseconds a token:
 //
@@ -25,7 +25,13 @@
 //	5  8 warps, tiles of a row in a loop of 31 instructions                997
 #include "dense.cuh"
 
-enum : u32 { kWarps = 8, kThreads = 32 * kWarps, kEmpty = 0xffffffff };
+enum : u32 {
+  kWarps = 8,  // that compute
+  kThreads = 32 * kWarps,
+  kResultThreads = 64,
+  kCopier = kWarps + kResultThreads / 32,  // the warp that copies
+  kEmpty = 0xffffffff
+};
 
 // State of the sequence on the device; table holds the addresses of its pages.
 struct State {
@@ -56,24 +62,82 @@ struct Layer {
 // Phases of a layer in the order of Layer's matrices, and that of a ternary head.
 enum : u32 { kQKV, kO, kGateUp, kDown, kHead, kPhases };
 
-// Shape is what a block computes of a matrix: own rows of tiles of the result, from the first on. With a gate there are twice
-// as many lines of tiles, those of up behind those of gate.
-struct Shape {
-  u32 columns, results, first, own, lines;
+// Tiles of a line are taken in groups of four, the last of which may be short. A warp takes a part of the groups of a block.
+enum : u32 { kGroup = 4, kGroupBytes = kGroup * 512 };
+struct Part {
+  u32 line, group, count;  // the first group, and how many from there on
 };
+
+// Shape is what a block computes of a matrix: own rows of tiles of the result, from the first on. With a gate there are twice
+// as many lines of tiles, those of up behind those of gate. The ring takes `turns` groups for each warp.
+struct Shape {
+  u32 columns, groups;        // tiles of a line, and groups of them
+  u32 blocks;                 // of a vector sum: kBlock elements or less
+  float inverse;              // of the number of elements
+  u32 input, output;          // where the vectors of a layer are; with output 0, elsewhere
+  u32 results, first, own, turns;
+  Part parts[kWarps];
+};
+
+// Heads is the geometry of attention. A unit of it is a chunk of one kv head for `group` of its `shared` query heads, from `first` of them
+// on; there are `splits` such groups.
+struct Unit {
+  u32 chunk, kv, first;
+};
+struct Heads {
+  u32 heads, kv_heads, shared, group, splits, dim;
+  u32 position, chunks, units;
+  float z;
+  u64* parts;  // for each kv head and chunk: shared*dim sums, shared maxima, shared totals
+};
+
+// Room says where in shared memory what has no fixed place is: angles of the position; queries, a new key and value, and scores; keys and values
+// of a chunk, [dim][64] and [64][dim].
+struct Room {
+  u32 vector, sums, angles, scratch, keys, values;
+};
+
+enum : u32 { kStages = 8 };  // of the ring, at most
 
 // Exchange is what the warps of a block tell each other.
 struct Exchange {
   Shape shapes[kPhases];
-  float part[2 * kWarps];  // sums of blocks of elements
-  u32 tops[kWarps];
+  Heads heads;
+  Room room;
+  alignas(16) float part[2 * kWarps];  // sums of blocks of elements
+  alignas(16) float tops[kWarps];
   i32 sums[kWarps];  // of codes
+  i32 spare[32];     // for what is nobody's
+  Unit unit;         // the first of the block
+  float maximum;     // of the vector that the codes are of
   Deviation pre;     // of the residual stream
-  u64 arrived;       // pages in shared memory
+  alignas(16) u64 filled[kStages], emptied[kStages];  // stages of the ring
+  u64 page_filled, page_emptied;                      // keys and values
+  alignas(16) Layer table[2];
 };
+
+// Barriers of some of the warps: of those that compute, and with them of those that make results, when codes are there and when sums
+// are. For the latter none that computes waits.
+FN void compute_barrier() { barrier_of(1, kThreads); }
+FN void codes_barrier() { barrier_of(2, kThreads + kResultThreads); }
+FN void sums_barrier() { barrier_of(3, kThreads + kResultThreads); }
+FN void sums_ready() { barrier_arrive(3, kThreads + kResultThreads); }
 
 // place is where element i of a vector lies, so that lane i%32 finds four of its elements side by side.
 FN u32 place(u32 i) { return (i & ~1023u) | (i & 0x380) | (i & 31) << 2 | (i >> 5 & 3); }
+
+// padded is the room of a vector of n elements: whole blocks, of which what lies behind the elements is always zero.
+FN u32 padded(u32 n) { return (n + kBlock - 1) / kBlock * kBlock; }
+
+// Vectors says where those of a layer lie behind each other, in the order of their use: the first is its input.
+struct Vectors {
+  u32 qkv, att, middle, gated, words;
+};
+FN Vectors vectors_of(u32 hidden, u32 q_dim, u32 kv_dim, u32 ffn) {
+  Vectors v;
+  v.qkv = padded(hidden), v.att = v.qkv + q_dim + 2 * kv_dim, v.middle = v.att + padded(q_dim), v.gated = v.middle + padded(hidden), v.words = v.gated + padded(ffn);
+  return v;
+}
 
 FN void publish(float* p, float v) {
   const u32 u = bits(v);
@@ -85,172 +149,204 @@ FN bool there(const u32& v, u32) { return v != kEmpty; }
 FN bool there(const u32x4& v, u32) { return v.x != kEmpty && v.y != kEmpty && v.z != kEmpty && v.w != kEmpty; }
 FN bool there(const u64& v, u32 tag) { return (u32)(v >> 32) == tag; }
 
-// await_words reads `count` of N words, `step` from one to the next, until they are there. While the first is not, the others are
-// left alone: all blocks wait at the same time, and each read is traffic.
-template <int N, class W>
-FN void await_words(W (&w)[N], const W* from, u64 step, u32 count, u32 tag = 0) {
-  w[0] = load_relaxed(from);
+// await_each reads N words, the address of each from a function, but none behind last, until they are there. While the first is not, the
+// others are left alone: all blocks wait at the same time, and each read is traffic. await_words reads words `step` from one to the next.
+template <int N, class W, class At>
+FN void await_each(W (&w)[N], At at, u32 last, u32 tag) {
+  w[0] = load_relaxed(at(0));
   while (!there(w[0], tag)) {
     idle();
-    w[0] = load_relaxed(from);
+    w[0] = load_relaxed(at(0));
   }
-  UNROLL
-  for (int k = 1; k < N; k++)
-    if ((u32)k < count) w[k] = load_relaxed(from + k * step);
-  for (bool all = false; !all;) {
+  for (bool all = N == 1; !all;) {
+    UNROLL
+    for (u32 k = 1; k < N; k++) w[k] = load_relaxed(at(least(k, last)));
     all = true;
     UNROLL
-    for (int k = 1; k < N; k++)
-      if ((u32)k < count && !there(w[k], tag)) {
-        all = false;
-        w[k] = load_relaxed(from + k * step);
-      }
+    for (u32 k = 1; k < N; k++) all &= there(w[k], tag);
     if (!all) idle();
   }
 }
+template <int N, class W>
+FN void await_words(W (&w)[N], const W* from, u32 step, u32 last, u32 tag = 0) {
+  await_each(w, [=](u32 k) INLINE { return from + (u64)k * step; }, last, tag);
+}
 
-enum : u32 { kQuads = 8 };  // of a vector that a thread takes at a time
+// unit_of is a unit of attention by its number.
+FN Unit unit_of(const Heads& h, u32 unit) {
+  Unit u;
+  u.chunk = unit / (h.kv_heads * h.splits), u.kv = unit / h.splits % h.kv_heads, u.first = unit % h.splits * h.group;
+  return u;
+}
 
-// sum_blocks is a vector sum of section 3 over a vector in shared memory of n elements, at most 16 blocks: own gives what a lane has of the
-// kBlock elements from one on. It begins and ends with a barrier.
-template <class Own>
-FN float sum_blocks(u32 n, Exchange* x, Own own) {
-  const u32 blocks = (n + kBlock - 1) / kBlock;
-  barrier();
+// exchange is the Exchange behind a ring of so many stages.
+template <u32 Stages>
+FN Exchange* exchange() {
+  return (Exchange*)(shared_bytes() + Stages * kWarps * kGroupBytes);
+}
+
+// sum_parts adds the sums of up to 16 blocks; what lies behind them in the first half is zero.
+FN float sum_parts(const Exchange* x, u32 blocks) {
+  const f32x4 p = *(const f32x4*)x->part, q = *(const f32x4*)(x->part + 4);
+  float sum = add32(add32(add32(add32(add32(add32(add32(p.x, p.y), p.z), p.w), q.x), q.y), q.z), q.w);
   UNROLL_BY(1)
-  for (u32 block = warp(); block < blocks; block += kWarps) {
-    const float l = fold(own(block * kBlock));
-    if (lane() == 0) x->part[block] = l;
-  }
-  barrier();
-  float sum = x->part[0];
-  UNROLL_BY(1)
-  for (u32 i = 1; i < blocks; i++) sum = add32(sum, x->part[i]);
+  for (u32 i = kWarps; i < blocks; i++) sum = add32(sum, x->part[i]);
   return sum;
 }
 
-// normalize_vector normalizes v in place, in the order of place.
-FN Deviation normalize_vector(f32x4* v, u32 n, Exchange* x, const NormOf& norm) {
+// normalize_vector normalizes v in place. It begins and ends with a barrier.
+APART(bool) normalize_vector(float* v, u32 n, Exchange* x, const NormOf* norm, Deviation* keep) {
   Deviation d = {0, 1, true};
+  const u32 kind = norm->kind;
   auto each = [&](u32 block, auto step) INLINE {
     float l = 0;
     UNROLL_BY(1)
-    for (u32 i = block + lane(); i < least(block + kBlock, n); i += 32) l = step(l, ((const float*)v)[place(i)]);
+    for (u32 i = block + lane(); i < least(block + kBlock, n); i += 32) l = step(l, v[i]);
     return l;
   };
-  if (norm.kind == kLayer) {
-    d.mean = div32(sum_blocks(n, x, [&](u32 block) INLINE { return each(block, [](float l, float e) INLINE { return add32(l, e); }); }), (float)n);
+  auto sum = [&](auto step) INLINE {
+    UNROLL_BY(1)
+    for (u32 block = warp(); block == warp() || block * kBlock < n; block += kWarps) {
+      const float l = fold(each(block * kBlock, step));
+      if (lane() == 0) x->part[block] = l;
+    }
+    compute_barrier();
+    return sum_parts(x, (n + kBlock - 1) / kBlock);
+  };
+  compute_barrier();
+  if (kind == kLayer) {
+    d.mean = div32(sum([](float l, float e) INLINE { return add32(l, e); }), (float)n);
+    compute_barrier();
   }
-  const float ss = sum_blocks(n, x, [&](u32 block) INLINE {
-    return each(block, [&](float l, float e) INLINE {
-      e = sub32(e, d.mean);
-      return fma32(e, e, l);
-    });
+  const float ss = sum([&](float l, float e) INLINE {
+    e = sub32(e, d.mean);
+    return fma32(e, e, l);
   });
-  d.r = div32(1.0f, sqrt32(add32(div32(ss, (float)n), norm.eps)));
+  d.r = div32(1.0f, sqrt32(add32(div32(ss, (float)n), norm->eps)));
   d.ok = finite(ss) && finite(d.r);
+  if (keep && thread() == 0) *keep = d;
+  const float *w = norm->w, *b = norm->b;
   UNROLL_BY(1)
   for (u32 i = thread(); i < n; i += kThreads) {
-    float* e = (float*)v + place(i);
-    *e = normalized(d, *e, norm.w, norm.b, i, norm.kind);
-    d.ok = d.ok && finite(*e);
+    v[i] = normalized(d, v[i], w, b, i, kind);
+    d.ok = d.ok && finite(v[i]);
   }
-  return d;
+  compute_barrier();
+  return d.ok;
 }
 
-// quantize_vector waits for a vector of n elements, a multiple of 128, normalizes it by pre and by norm, and quantizes it
-// into codes, in the order of code_word. It returns their absolute maximum. It ends before a barrier.
+// quantize_vector waits for a vector, the input of a matrix, normalizes it by pre and by own, and quantizes it
+// into codes, in the order of code_word, with zeros up to a whole block. It leaves their absolute maximum and their sums in x, and
+// ends before a barrier.
 //
 // Every block does this for every matrix, and all wait for it: what counts is the number of instructions from the last word that
-// arrives to the last code.
-FN float quantize_vector(u8* codes, f32x4* v, Exchange* x, const float* from, u32 n, const Matrix* m, u32* bad, u32 site) {
-  const u32 quads = n / 4;
-  const bool rms = m->own.kind == kRMS;
-  const f32x4* gain = (const f32x4*)m->gain;
-  u32 top = 0;
-  auto take = [&](const f32x4& e, const f32x4& g) INLINE {
-    top = greatest(greatest(top, bits(mul32(e.x, g.x)) & kMagnitude), bits(mul32(e.y, g.y)) & kMagnitude);
-    top = greatest(greatest(top, bits(mul32(e.z, g.z)) & kMagnitude), bits(mul32(e.w, g.w)) & kMagnitude);
+// arrives to the last code, and a branch counts for ten of them. So a warp takes a whole block of a sum: the squares of what arrives
+// are added where it arrives.
+FN void quantize_vector(u8* codes, float* v, Exchange* x, const Shape& s, const float* from, const Matrix* m, u32* bad, u32 site) {
+  const u32 n = s.columns * 128, blocks = s.blocks;
+  const bool rms = m->own.kind == kRMS, whole = m->own.kind == kLayer || m->pre.kind != kNoNorm;
+  const float eps = m->own.eps;
+  auto weights = [&](f32x4(&g)[kBlock / 128], u32 block) INLINE {
+    const f32x4* gain = (const f32x4*)(m->gain + block * kBlock) + lane();
+    UNROLL
+    for (u32 k = 0; k < kBlock / 128; k++) g[k] = gain[32 * k];
   };
-  UNROLL_BY(1)
-  for (u32 first = thread(); first < quads; first += kQuads * kThreads) {
-    f32x4 g[kQuads];
-    UNROLL
-    for (u32 k = 0; k < kQuads; k++) {
-      const u32 at = least(first + k * kThreads, quads - 1);
-      g[k].x = g[k].y = g[k].z = g[k].w = 1;
-      if (rms) g[k].x = gain[at].x, g[k].y = gain[at].y, g[k].z = gain[at].z, g[k].w = gain[at].w;
+  // arrive waits for the elements of a block, four to a word: at first for one of each 128, and in few lanes.
+  auto arrive = [&](u32x4(&w)[kBlock / 128], u32 block) INLINE {
+    const u32* one = (const u32*)from + block * kBlock + lane() % 8 * 128;
+    while (!there(load_relaxed(one), 0)) idle();
+    const u32x4* all = (const u32x4*)(from + block * kBlock) + lane();
+    bool missing = true;
+    while (missing) {
+      UNROLL
+      for (u32 k = 0; k < kBlock / 128; k++) w[k] = load_relaxed(all + 32 * k);
+      missing = false;
+      UNROLL
+      for (u32 k = 0; k < kBlock / 128; k++) missing |= !there(w[k], 0);
+      if (missing) idle();
     }
-    u32x4 words[kQuads];
-    await_words(words, (const u32x4*)from + first, kThreads, (quads - first + kThreads - 1) / kThreads);
-    UNROLL
-    for (u32 k = 0; k < kQuads; k++)
-      if (first + k * kThreads < quads) {
-        const f32x4 e = {from_bits(words[k].x), from_bits(words[k].y), from_bits(words[k].z), from_bits(words[k].w)};
-        v[first + k * kThreads] = e;
-        take(e, g[k]);
-      }
-  }
-  // Zeros up to a whole block change no sum of squares.
-  UNROLL_BY(1)
-  for (u32 at = quads + thread(); at < (n + kBlock - 1) / kBlock * (kBlock / 4); at += kThreads) v[at] = {0, 0, 0, 0};
-  if (m->own.kind == kLayer || m->pre.kind != kNoNorm) {
-    if (m->pre.kind != kNoNorm) {
-      const Deviation d = normalize_vector(v, n, x, m->pre);
-      if (!d.ok) atomic_min(bad, site - 1);
-      if (thread() == 0) x->pre = d;
-      barrier();
-    }
-    if (m->own.kind == kLayer) {
-      const Deviation d = normalize_vector(v, n, x, m->own);
-      if (!d.ok) atomic_min(bad, site);
-      barrier();
-    }
-    top = 0;
+  };
+  if (whole) {
     UNROLL_BY(1)
-    for (u32 at = thread(); at < quads; at += kThreads) take(v[at], rms ? gain[at] : f32x4{1, 1, 1, 1});
+    for (u32 block = warp(); block < blocks; block += kWarps) {
+      u32x4 w[kBlock / 128];
+      arrive(w, block);
+      const u32 to = shared_address(v) + (block * kBlock + lane()) * 4;
+      UNROLL
+      for (u32 k = 0; k < kBlock / 128; k++)
+        store_shared(to + 512 * k, from_bits(w[k].x)), store_shared(to + 512 * k + 128, from_bits(w[k].y)), store_shared(to + 512 * k + 256, from_bits(w[k].z)), store_shared(to + 512 * k + 384, from_bits(w[k].w));
+    }
+    if (m->pre.kind != kNoNorm && !normalize_vector(v, n, x, &m->pre, &x->pre)) atomic_min(bad, site - 1);
+    if (m->own.kind == kLayer && !normalize_vector(v, n, x, &m->own, nullptr)) atomic_min(bad, site);
   }
   // Rounding is monotone: the greatest |x*w| times r is the greatest |y| of an RMS norm.
-  top = warp_greatest(top);
-  if (lane() == 0) x->tops[warp()] = top;
-  float r = 1;
-  if (rms) {
-    const float ss = sum_blocks(n, x, [&](u32 block) INLINE {
-      float l = 0;
+  float top = 0;
+  UNROLL_BY(1)
+  for (u32 block = warp(); block == warp() || block < blocks; block += kWarps) {
+    float l = 0;
+    if (block < blocks) {
+      f32x4 g[kBlock / 128];
+      u32x4 w[kBlock / 128];
+      const u32 at = shared_address(v) + (block * kBlock + lane()) * 4;
+      weights(g, block);
+      if (!whole) {
+        arrive(w, block);
+      } else {
+        UNROLL
+        for (u32 k = 0; k < kBlock / 128; k++) w[k].x = bits(load_shared_float(at + 512 * k)), w[k].y = bits(load_shared_float(at + 512 * k + 128)), w[k].z = bits(load_shared_float(at + 512 * k + 256)), w[k].w = bits(load_shared_float(at + 512 * k + 384));
+      }
       UNROLL
       for (u32 k = 0; k < kBlock / 128; k++) {
-        const f32x4 e = v[block / 4 + 32 * k + lane()];
-        l = fma32(e.x, e.x, l), l = fma32(e.y, e.y, l), l = fma32(e.z, e.z, l), l = fma32(e.w, e.w, l);
+        const f32x4 e = {from_bits(w[k].x), from_bits(w[k].y), from_bits(w[k].z), from_bits(w[k].w)};
+        l = fma32(e.w, e.w, fma32(e.z, e.z, fma32(e.y, e.y, fma32(e.x, e.x, l))));
+        const f32x4 p = {mul32(e.x, g[k].x), mul32(e.y, g[k].y), mul32(e.z, g[k].z), mul32(e.w, g[k].w)};
+        top = greatest_magnitude(greatest_magnitude(greatest_magnitude(greatest_magnitude(top, p.x), p.y), p.z), p.w);
+        store_shared(at + 512 * k, p.x), store_shared(at + 512 * k + 128, p.y), store_shared(at + 512 * k + 256, p.z), store_shared(at + 512 * k + 384, p.w);
       }
-      return l;
-    });
-    r = div32(1.0f, sqrt32(add32(div32(ss, (float)n), m->own.eps)));
-    if (!finite(ss) || !finite(r)) atomic_min(bad, site);
-  } else {
-    barrier();
-  }
-  top = warp_greatest(x->tops[lane() % kWarps]);
-  float a = mul32(from_bits(top), r);
-  if (!finite(a)) atomic_min(bad, site);
-  a = at_least_least(a);
-  const float factor = quantum(a);
-  u8* to = codes + warp() * 128 + (lane() >> 2 & 3) * 32 + (lane() >> 4) * 4 + (lane() & 3);
-  i32 sum = 0;
-  UNROLL_BY(2)
-  for (u32 at = thread(); at < quads; at += kThreads) {
-    f32x4 e = v[at];
-    if (rms) {
-      const f32x4 g = gain[at];
-      e = {mul32(mul32(e.x, g.x), r), mul32(mul32(e.y, g.y), r), mul32(mul32(e.z, g.z), r), mul32(mul32(e.w, g.w), r)};
+      l = fold(l);
     }
-    const u32 c0 = code(e.x, factor), c1 = code(e.y, factor), c2 = code(e.z, factor), c3 = code(e.w, factor);
-    to[0] = (u8)c0, to[8] = (u8)c1, to[16] = (u8)c2, to[24] = (u8)c3;
-    to += kWarps * 128;
-    sum += (i8)c0 + (i8)c1 + (i8)c2 + (i8)c3;
+    if (lane() == 0) x->part[block] = l;
+  }
+  const u32 most = warp_greatest(bits(top));
+  if (lane() == 0) x->tops[warp()] = from_bits(most);
+  compute_barrier();
+  const f32x4 t = *(const f32x4*)x->tops, u = *(const f32x4*)(x->tops + 4);
+  top = greatest_magnitude(greatest_magnitude(greatest_magnitude(t.x, t.y), greatest_magnitude(t.z, t.w)), greatest_magnitude(greatest_magnitude(u.x, u.y), greatest_magnitude(u.z, u.w)));
+  const float ss = sum_parts(x, blocks);
+  float r = ordinary_inverse(ordinary_root(add32(ordinary_quotient(ss, (float)n, s.inverse), eps)));
+  if (!rms) r = 1;
+  float a = at_least_least(mul32(top, r)), factor = mul32(ordinary_inverse(a), 127.0f);
+  if (!(ss >= kOrdinaryLeast && ss <= kOrdinaryGreatest && top <= kOrdinaryGreatest)) {
+    if (rms) r = div32(1.0f, sqrt32(add32(div32(ss, (float)n), eps)));
+    a = mul32(top, r);
+    if (!finite(a) || rms && (!finite(ss) || !finite(r))) atomic_min(bad, site);
+    a = at_least_least(a), factor = quantum(a);
+  }
+  u32 to = shared_address(codes) + (warp() * 32 + code_word(lane())) * 4, p = shared_address(v) + thread() * 16;
+  i32 sum = 0;
+  // Four words of codes at a time, so that one does not wait for another. There may be fewer: then the first is made again.
+  UNROLL_BY(1)
+  for (u32 rest = blocks;; rest -= 4, to += 4 * kBlock, p += 16 * kBlock) {
+    u32x4 e[4];
+    u32 at[4], c[4];
+    UNROLL
+    for (u32 k = 0; k < 4; k++) {
+      at[k] = k < rest ? k * kBlock : 0;
+      e[k] = load_shared(p + 4 * at[k]);
+    }
+    UNROLL
+    for (u32 k = 0; k < 4; k++)
+      c[k] = low_bytes(rounded(mul32(from_bits(e[k].x), r), factor), rounded(mul32(from_bits(e[k].y), r), factor), rounded(mul32(from_bits(e[k].z), r), factor), rounded(mul32(from_bits(e[k].w), r), factor));
+    UNROLL
+    for (u32 k = 0; k < 4; k++) {
+      store_shared(to + at[k], from_bits(c[k]));
+      sum = dot_bytes(c[k], k < rest ? 0x01010101 : 0, sum);
+    }
+    if (rest <= 4) break;
   }
   sum = warp_sum(sum);
   if (lane() == 0) x->sums[warp()] = sum;
-  return a;
+  if (thread() == 0) x->maximum = a;
 }
 
 // What becomes of gate and up.
@@ -258,8 +354,22 @@ enum : u32 { kSiLU = 2, kReLU2 = 3 };
 
 // prepare_head waits for a head of dim elements, a multiple of 32 up to 256, and unless it is a value normalizes it and rotates it, in one warp.
 FN void prepare_head(float* to, const float* from, u32 dim, const NormOf* norm, const float* angles, u32* bad, u32 site) {
+  const u32 half = dim / 2;
+  if (norm && norm->kind == kNoNorm && dim % 64 == 0) {  // pairs that turn are in one lane
+    u32 words[8];
+    await_each(words, [=](u32 k) INLINE { return (const u32*)from + lane() + k / 2 * 32 + k % 2 * half; }, dim / 32 - 1, 0);
+    UNROLL
+    for (u32 k = 0; k < 4; k++)
+      if (k * 64 < dim) {
+        const u32 i = lane() + 32 * k;
+        const float p = from_bits(words[2 * k]), q = from_bits(words[2 * k + 1]), c = angles[i], s = angles[i + half];
+        to[i] = sub32(mul32(p, c), mul32(q, s));
+        to[i + half] = add32(mul32(q, c), mul32(p, s));
+      }
+    return;
+  }
   u32 words[8];
-  await_words(words, (const u32*)from + lane(), 32, dim / 32);
+  await_words(words, (const u32*)from + lane(), 32, dim / 32 - 1);
   UNROLL
   for (u32 k = 0; k < 8; k++)
     if (32 * k < dim) to[32 * k + lane()] = from_bits(words[k]);
@@ -290,108 +400,139 @@ FN void prepare_head(float* to, const float* from, u32 dim, const NormOf* norm, 
   }
   warp_barrier();
   UNROLL_BY(1)
-  for (u32 i = lane(); i < dim / 2; i += 32) {
-    const float p = to[i], q = to[i + dim / 2], c = angles[i], s = angles[i + dim / 2];
+  for (u32 i = lane(); i < half; i += 32) {
+    const float p = to[i], q = to[i + half], c = angles[i], s = angles[i + half];
     to[i] = sub32(mul32(p, c), mul32(q, s));
-    to[i + dim / 2] = add32(mul32(q, c), mul32(p, s));
+    to[i + half] = add32(mul32(q, c), mul32(p, s));
   }
 }
 
-// Heads is the geometry of attention. A unit of it is a chunk of one kv head.
-struct Heads {
-  u32 heads, kv_heads, shared, dim;
-  u32 position, chunks, tag;
-  float z;
-  const float* qkv;
-  u64* parts;  // for each kv head and chunk: shared*dim sums, shared maxima, shared totals
-};
-
-// attend_unit computes the query heads of a kv head over the 64 positions of a chunk, keys as [dim][64] and
-// values as [64][dim]. The unit of the newest chunk first stores the new key and value.
-FN void attend_unit(const Heads& h, u32 kv, u32 chunk, float* keys, float* values, float* scratch, const float* turn, const Layer* layer, float* page_keys, float* page_values, u32* bad, u32 site) {
-  const u32 dim = h.dim, shared = h.shared;
-  const u32 count = least(kPage, h.position + 1 - chunk * kPage), slot = h.position % kPage;
-  const bool newest = chunk + 1 == h.chunks;
-  float* heads_of = scratch;                  // shared queries, the new key and the new value
-  float* weights = scratch + (shared + 2) * dim;  // [shared][64]
-  const float* k = h.qkv + h.heads * dim + kv * dim;
-  const float* v = k + h.kv_heads * dim;
+// score_heads and weigh_values are the products of attention with the keys and with the values of a chunk. A thread takes N heads, for
+// which it reads a key or a value once.
+template <u32 N>
+FN void score_heads(float* scores, const float* queries, const float* keys, u32 dim, u32 heads, float z) {
   UNROLL_BY(1)
-  for (u32 w = warp(); w < shared + 2 * newest; w += kWarps)
-    prepare_head(heads_of + w * dim, w < shared ? h.qkv + (kv * shared + w) * dim : w == shared ? k : v, dim, w < shared ? &layer->q : w == shared ? &layer->k : nullptr, turn, bad, w < shared ? site : site + 1);
-  barrier();
-  if (newest) {
-    UNROLL_BY(1)
-    for (u32 i = thread(); i < dim; i += kThreads) {
-      const float key = heads_of[shared * dim + i], value = heads_of[(shared + 1) * dim + i];
-      keys[i * kPage + slot] = key;
-      values[slot * dim + i] = value;
-      page_keys[i * kPage + slot] = key;
-      page_values[slot * dim + i] = value;
-    }
-    barrier();
-  }
-  // A thread takes two heads, for which it reads a key once.
-  UNROLL_BY(1)
-  for (u32 at = thread(); at < (shared + 1) / 2 * kPage; at += kThreads) {
-    const u32 j = at % kPage, head = at / kPage * 2, other = least(head + 1, shared - 1);
-    const float *q0 = heads_of + head * dim, *q1 = heads_of + other * dim;
+  for (u32 at = thread(); at < heads / N * kPage; at += kThreads) {
+    const u32 j = at % kPage, head = at / kPage * N;
+    const float* q = queries + head * dim;
     const float* key = keys + j;
-    float s0 = 0, s1 = 0;
-    UNROLL_BY(4)
-    for (u32 i = 0; i < dim; i += 4, key += 4 * kPage) {
-      const f32x4 x = *(const f32x4*)(q0 + i), y = *(const f32x4*)(q1 + i);
+    float s[N] = {};
+    UNROLL_BY(8)
+    for (u32 i = 0; i < dim; i += 4, key += 4 * kPage, q += 4) {
       const float k0 = key[0], k1 = key[kPage], k2 = key[2 * kPage], k3 = key[3 * kPage];
-      s0 = fma32(x.w, k3, fma32(x.z, k2, fma32(x.y, k1, fma32(x.x, k0, s0))));
-      s1 = fma32(y.w, k3, fma32(y.z, k2, fma32(y.y, k1, fma32(y.x, k0, s1))));
+      UNROLL
+      for (u32 n = 0; n < N; n++) {
+        const f32x4 x = *(const f32x4*)(q + n * dim);
+        s[n] = fma32(x.w, k3, fma32(x.z, k2, fma32(x.y, k1, fma32(x.x, k0, s[n]))));
+      }
     }
-    weights[head * kPage + j] = mul32(s0, h.z);
-    if (head + 1 < shared) weights[head * kPage + kPage + j] = mul32(s1, h.z);
+    UNROLL
+    for (u32 n = 0; n < N; n++) scores[(head + n) * kPage + j] = mul32(s[n], z);
   }
-  barrier();
-  u64* part = h.parts + ((u64)kv * h.chunks + chunk) * shared * (dim + 2);
+}
+template <u32 N>
+FN void weigh_values(u64* part, const float* weights, const float* values, u32 dim, u32 heads, u32 count, u32 tag) {
   UNROLL_BY(1)
-  for (u32 w = warp(); w < shared; w += kWarps) {
-    float* p = weights + w * kPage + lane();
-    const bool low = lane() < count, high = lane() + 32 < count;
-    float m = low ? p[0] : from_bits(0xff800000);
-    if (high && p[32] > m) m = p[32];
-    for (u32 d = 16; d > 0; d /= 2) {
-      const float other = shuffle_xor(m, d);
-      m = other > m ? other : m;
-    }
-    p[0] = low ? exp32(sub32(p[0], m)) : 0.0f;
-    p[32] = high ? exp32(sub32(p[32], m)) : 0.0f;
-    const float l = fold(add32(p[0], p[32]));
-    if (lane() == 0) {
-      publish_tagged(part + shared * dim + w, m, h.tag);
-      publish_tagged(part + shared * dim + shared + w, l, h.tag);
-    }
-  }
-  barrier();
-  UNROLL_BY(1)
-  for (u32 at = thread(); at < (shared + 1) / 2 * dim; at += kThreads) {
-    const u32 i = at % dim, head = at / dim * 2, other = least(head + 1, shared - 1);
-    const float *w0 = weights + head * kPage, *w1 = weights + other * kPage;
+  for (u32 at = thread(); at < heads / N * dim; at += kThreads) {
+    const u32 i = at % dim, head = at / dim * N;
+    const float* w = weights + head * kPage;
     const float* value = values + i;
-    float o0 = 0, o1 = 0;
+    float o[N] = {};
     u32 j = 0;
-    UNROLL_BY(4)
+    UNROLL_BY(8)
     for (; j + 4 <= count; j += 4, value += 4 * dim) {
-      const f32x4 x = *(const f32x4*)(w0 + j), y = *(const f32x4*)(w1 + j);
       const float v0 = value[0], v1 = value[dim], v2 = value[2 * dim], v3 = value[3 * dim];
-      o0 = fma32(x.w, v3, fma32(x.z, v2, fma32(x.y, v1, fma32(x.x, v0, o0))));
-      o1 = fma32(y.w, v3, fma32(y.z, v2, fma32(y.y, v1, fma32(y.x, v0, o1))));
+      UNROLL
+      for (u32 n = 0; n < N; n++) {
+        const f32x4 x = *(const f32x4*)(w + n * kPage + j);
+        o[n] = fma32(x.w, v3, fma32(x.z, v2, fma32(x.y, v1, fma32(x.x, v0, o[n]))));
+      }
     }
     UNROLL_BY(1)
-    for (; j < count; j++, value += dim) o0 = fma32(w0[j], value[0], o0), o1 = fma32(w1[j], value[0], o1);
-    publish_tagged(part + head * dim + i, o0, h.tag);
-    if (head + 1 < shared) publish_tagged(part + head * dim + dim + i, o1, h.tag);
+    for (; j < count; j++, value += dim)
+      UNROLL
+    for (u32 n = 0; n < N; n++) o[n] = fma32(w[n * kPage + j], value[0], o[n]);
+    UNROLL
+    for (u32 n = 0; n < N; n++) publish_tagged(part + (head + n) * dim + i, o[n], tag);
   }
+}
+
+// attend computes the units of attention of a block in a layer, whose queries, keys and values are at qkv. The keys and values of a chunk are
+// those of its page, behind `offset`, or copies in shared memory; in the newest chunk the unit of the first heads stores the new ones. pages
+// counts the copies, and attend returns it for the next layer.
+template <u32 Stages, bool Staged>
+APART(u32) attend(const State* state, u64 offset, const Layer* layer, const float* qkv, u32 tag, u32 pages, u32* bad, u32 site) {
+  Exchange* const x = exchange<Stages>();
+  const Heads h = x->heads;
+  const u32 dim = h.dim, shared = h.shared, group = h.group, kv_dim = h.kv_heads * dim;
+  const float* angles = (const float*)(shared_bytes() + x->room.angles);
+  float* queries = (float*)(shared_bytes() + x->room.scratch);  // and behind them the new key and the new value
+  float* weights = queries + (shared + 2) * dim;                // [group][64]
+  UNROLL_BY(1)
+  for (u32 unit = block_x(); unit < h.units; unit += blocks_x()) {
+    const Unit u = unit == block_x() ? x->unit : unit_of(h, unit);
+    const u32 chunk = u.chunk, kv = u.kv, first = u.first;
+    const u32 count = least(kPage, h.position + 1 - chunk * kPage), slot = h.position % kPage;
+    const bool newest = chunk + 1 == h.chunks;
+    float* page_keys = (float*)(state->table[chunk] + offset) + (u64)kv * dim * kPage;
+    float* page_values = page_keys + (u64)kv_dim * kPage;
+    float* keys = Staged ? (float*)(shared_bytes() + x->room.keys) : page_keys;
+    float* values = Staged ? (float*)(shared_bytes() + x->room.values) : page_values;
+    UNROLL_BY(1)
+    for (u32 w = warp(); w < group + 2 * newest; w += kWarps) {
+      const bool query = w < group;
+      prepare_head(queries + w * dim, qkv + (query ? kv * shared + first + w : h.heads + kv + (w - group) * h.kv_heads) * dim, dim, query ? &layer->q : w == group ? &layer->k : nullptr, angles, bad, query ? site : site + 1);
+    }
+    if (Staged) fill_wait(&x->page_filled, pages % 2);
+    compute_barrier();
+    if (newest) {
+      UNROLL_BY(1)
+      for (u32 i = thread(); i < dim; i += kThreads) {
+        const float key = queries[group * dim + i], value = queries[(group + 1) * dim + i];
+        if (Staged) keys[i * kPage + slot] = key, values[slot * dim + i] = value;
+        if (!Staged || first == 0) page_keys[i * kPage + slot] = key, page_values[slot * dim + i] = value;
+      }
+      compute_barrier();
+    }
+    if (group % 2 == 0)
+      score_heads<2>(weights, queries, keys, dim, group, h.z);
+    else
+      score_heads<1>(weights, queries, keys, dim, group, h.z);
+    compute_barrier();
+    u64* part = h.parts + ((u64)kv * h.chunks + chunk) * shared * (dim + 2);
+    UNROLL_BY(1)
+    for (u32 w = warp(); w < group; w += kWarps) {
+      float* p = weights + w * kPage + lane();
+      const bool low = lane() < count, high = lane() + 32 < count;
+      float m = low ? p[0] : from_bits(0xff800000);
+      if (high && p[32] > m) m = p[32];
+      for (u32 d = 16; d > 0; d /= 2) {
+        const float other = shuffle_xor(m, d);
+        m = other > m ? other : m;
+      }
+      p[0] = low ? exp32(sub32(p[0], m)) : 0.0f;
+      p[32] = high ? exp32(sub32(p[32], m)) : 0.0f;
+      const float l = fold(add32(p[0], p[32]));
+      if (lane() == 0) {
+        publish_tagged(part + shared * dim + first + w, m, tag);
+        publish_tagged(part + shared * dim + shared + first + w, l, tag);
+      }
+    }
+    compute_barrier();
+    if (group % 2 == 0)
+      weigh_values<2>(part + first * dim, weights, values, dim, group, count, tag);
+    else
+      weigh_values<1>(part + first * dim, weights, values, dim, group, count, tag);
+    pages++;
+    if (Staged) fill_again();
+    compute_barrier();
+    if (Staged && lane() == 0) arrivals_arrive(&x->page_emptied);
+  }
+  return pages;
 }
 
 // merge_slice merges the chunks of 32 elements of a query head, in order, and publishes the result. One warp.
-FN void merge_slice(const Heads& h, u32 first, float* att) {
+FN void merge_slice(const Heads& h, u32 tag, u32 first, float* att) {
   const u32 dim = h.dim, shared = h.shared, head = first / dim, stride = shared * (dim + 2);
   const u64* part = h.parts + (u64)(head / shared) * h.chunks * stride;
   const u64* tops = part + shared * dim + head % shared;
@@ -403,7 +544,7 @@ FN void merge_slice(const Heads& h, u32 first, float* att) {
     const u32 c = begin + lane();
     const float none = from_bits(0xff800000);
     u64 words[2];
-    await_words(words, tops + (u64)least(c, h.chunks - 1) * stride, shared, 2, h.tag);
+    await_words(words, tops + (u64)least(c, h.chunks - 1) * stride, shared, 1, tag);
     const float own = c < h.chunks ? from_bits((u32)words[0]) : none, length = from_bits((u32)words[1]);
     float m = own;
     for (u32 w = 1; w < 32; w *= 2) {
@@ -419,7 +560,7 @@ FN void merge_slice(const Heads& h, u32 first, float* att) {
     UNROLL_BY(1)
     for (u32 first = begin; first < end; first += 8) {
       u64 sum[8];
-      await_words(sum, sums + (u64)first * stride, stride, end - first, h.tag);
+      await_words(sum, sums + (u64)first * stride, stride, end - first - 1, tag);
       UNROLL
       for (u32 i = 0; i < 8; i++)
         if (first + i < end) {
@@ -437,279 +578,237 @@ FN void merge_slice(const Heads& h, u32 first, float* att) {
   publish(att + place(first + lane()), mul32(o, div32(1.0f, l)));
 }
 
-// wait_for waits until at most about n groups of copies are under way.
-template <u32 Depth>
-FN void wait_for(u32 n) {
-  if (n >= Depth * 3 / 4)
-    copy_wait<Depth * 3 / 4>();
-  else if (n >= Depth / 2)
-    copy_wait<Depth / 2>();
-  else if (n >= Depth / 4)
-    copy_wait<Depth / 4>();
-  else
-    copy_wait<0>();
-}
-
-// Room is a block's shared memory.
-struct Room {
-  float *keys, *values;  // of a chunk: [dim][64] and [64][dim]; only of a step with stages
-  float* scratch;        // of attention
-  float* turn;           // angles of the position
-  f32x4* vector;
-  u8* codes;  // of the vector
-  i32* sums;  // of lines
-  Layer* table;  // two
-  Exchange* exchange;
-};
-FN Room room_of(u8* base, bool staged, u32 dim, u32 shared, u32 widest, u32 most_lines) {
-  Room r;
-  r.keys = (float*)base;
-  r.values = r.keys + kPage * dim;
-  r.scratch = r.keys + (staged ? 2 * kPage * dim : 0);
-  r.turn = r.scratch + (shared + 2) * dim + shared * kPage;
-  r.vector = (f32x4*)(r.turn + dim);
-  r.codes = (u8*)(r.vector + (widest + kBlock - 1) / kBlock * (kBlock / 4));
-  r.sums = (i32*)(r.codes + widest);
-  r.table = (Layer*)(r.sums + most_lines * 16);
-  r.exchange = (Exchange*)(r.table + 2);
-  return r;
-}
-
-// step is a step in a block, whose shared memory has the rings, Depth tiles for each warp, and then a Room. Staged when the keys and values of
-// the block's first unit are copied ahead into shared memory; it is for devices that have enough. What a loop does not change a compiler keeps in registers, and
-// here there would be too many of them: rooms are made anew in each turn.
-template <u32 Depth, bool Staged>
+// step is a step in a block, whose shared memory has the ring, Stages of a group of tiles for each warp that computes, then an Exchange and a
+// Room. Staged when keys and values are copied ahead into shared memory; it is for devices that have enough.
+template <u32 Stages, bool Staged>
 FN void step(const State* state, const u32* steps, const Layer* layers, u32 count, float* vectors, u64* parts, float* x, float* logits, const float* angles, u64 page, u32 hidden, u32 ffn, u32 heads, u32 kv_heads, u32 dim, u32 vocab, float z, u32 mode,
              u32 widest, u32 most_lines, u32* bad) {
-  const u32 g = lane() / 4, t = lane() % 4, shared = heads / kv_heads;
-  auto room = [&]() INLINE { return room_of(shared_bytes() + opaque(kWarps * Depth * 512), Staged, dim, shared, widest, most_lines); };
+  const u32 kStage = kWarps * kGroupBytes;
+  const u32 shared = heads / kv_heads, q_dim = heads * dim, kv_dim = kv_heads * dim;
   const u32 phases = 4 * count + (logits ? 1 : 0);
-  const u32 q_dim = heads * dim, kv_dim = kv_heads * dim;
+  const u32 position = state->position, chunks = position / kPage + 1;
+  const Vectors at_of = vectors_of(hidden, q_dim, kv_dim, ffn);
+  // While there are blocks without a unit of attention, units of fewer heads take less time.
+  u32 group = shared;
+  while (group % 2 == 0 && kv_heads * (shared / group) * 2 * chunks <= blocks_x()) group /= 2;
+  const u32 splits = shared / group, units = kv_heads * splits * chunks;
+  Exchange* const e = exchange<Stages>();
+  u8* const codes = (u8*)(e + 1);
+  auto kind_of = [&](u32 phase) INLINE { return phase == 4 * count ? (u32)kHead : phase % 4; };
   if (thread() < kPhases) {
-    const u32 inputs[] = {hidden, q_dim, hidden, ffn, hidden}, outputs[] = {q_dim + 2 * kv_dim, hidden, ffn, hidden, vocab};
-    Shape s;
-    s.columns = inputs[0] / 128, s.results = outputs[0] / 16;
+    const u32 inputs[] = {hidden, q_dim, hidden, ffn, hidden}, outputs[] = {q_dim + 2 * kv_dim, hidden, ffn, hidden, vocab}, from[] = {0, at_of.att, at_of.middle, at_of.gated, 0},
+              to[] = {at_of.qkv, at_of.middle, at_of.gated, at_of.words, 0};
+    u32 n = inputs[0], rows = outputs[0];
+    u32 input = from[0], output = to[0];
     UNROLL
     for (u32 p = 1; p < kPhases; p++)
-      if (thread() == p) s.columns = inputs[p] / 128, s.results = outputs[p] / 16;
-    s.first = block_x() * s.results / blocks_x();
-    s.own = (block_x() + 1) * s.results / blocks_x() - s.first;
-    s.lines = thread() == kGateUp ? 2 * s.own : s.own;
-    room().exchange->shapes[thread()] = s;
+      if (thread() == p) n = inputs[p], rows = outputs[p], input = from[p], output = to[p];
+    Shape& s = e->shapes[thread()];
+    const u32 columns = n / 128, groups = (columns + kGroup - 1) / kGroup, results = rows / 16;
+    const u32 first = block_x() * results / blocks_x(), own = (block_x() + 1) * results / blocks_x() - first, all = (thread() == kGateUp ? 2 * own : own) * groups;
+    s.columns = columns, s.groups = groups, s.blocks = padded(n) / kBlock, s.inverse = div32(1.0f, (float)n), s.input = input, s.output = output;
+    s.results = results, s.first = first, s.own = own, s.turns = (all + kWarps - 1) / kWarps;
+    UNROLL_BY(1)
+    for (u32 w = 0; w < kWarps; w++) {
+      const u32 begin = w * all / kWarps;
+      s.parts[w].line = begin / groups, s.parts[w].group = begin % groups, s.parts[w].count = (w + 1) * all / kWarps - begin;
+    }
   }
-  auto tabulate = [&](u32 layer) INLINE {
-    if (thread() < sizeof(Layer) / 8) ((u64*)(room().table + layer % 2))[thread()] = ((const u64*)(layers + layer))[thread()];
+  auto tabulate = [&](u32 layer, u32 self) INLINE {
+    if (self < sizeof(Layer) / 8) ((u64*)(e->table + layer % 2))[self] = ((const u64*)(layers + layer))[self];
   };
-  tabulate(0);
+  tabulate(0, thread());
   UNROLL_BY(1)
-  for (u32 i = thread(); i < most_lines * 16; i += kThreads) room().sums[i] = 0;
-  if (thread() == 0) arrivals_init(&room().exchange->arrived, kThreads);
+  for (u32 i = thread(); i < most_lines * 16; i += threads()) ((i32*)(codes + 5 * padded(widest)))[i] = 0;
+  UNROLL_BY(1)
+  for (u32 i = thread(); i < dim; i += threads()) ((float*)(codes + 5 * padded(widest) + 64 * most_lines))[i] = angles[(u64)position * dim + i];
+  if (thread() == 0) {
+    Room& r = e->room;
+    r.vector = Stages * kStage + sizeof(Exchange) + padded(widest);
+    r.sums = r.vector + 4 * padded(widest);
+    r.angles = r.sums + 64 * most_lines;
+    r.scratch = r.angles + 4 * dim;
+    r.keys = r.scratch + 4 * ((shared + 2) * dim + shared * kPage);
+    r.values = r.keys + 4 * kPage * dim;
+    Heads& h = e->heads;
+    h.heads = heads, h.kv_heads = kv_heads, h.shared = shared, h.group = group, h.splits = splits, h.dim = dim, h.position = position, h.chunks = chunks, h.units = units, h.z = z, h.parts = parts;
+    e->unit = unit_of(h, block_x());
+    UNROLL_BY(1)
+    for (u32 i = 0; i < Stages; i++) fill_init(e->filled + i), arrivals_init(e->emptied + i, kWarps);
+    fill_init(&e->page_filled), arrivals_init(&e->page_emptied, kWarps);
+    fill_ready();
+  }
   barrier();
 
-  // The ring: tiles from `at` to `end` of a phase are still to be copied, those from split on further away by jump.
-  const u32 ring = shared_address(shared_bytes()) + (warp() * Depth * 32 + lane()) * 16;
-  u32 copying = 0, at = 0, end = 0, split = 0, jump = 0, full = 0, next = 0;  // slots to fill and to use
-  const u8* tiles = nullptr;
-  auto begin_copies = [&]() INLINE {
-    const Shape* s = room().exchange->shapes + (copying == 4 * count ? (u32)kHead : copying % 4);
-    const u32 all = s->lines * s->columns;
-    at = warp() * all / kWarps, end = (warp() + 1) * all / kWarps;
-    split = s->own * s->columns, jump = (s->results - s->own) * s->columns;
-    tiles = (const u8*)(layers[copying / 4].matrices[copying % 4].tiles + s->first * s->columns * 32 + lane());
-  };
-  // refill fills n slots of the ring. There is a group of copies for each, if perhaps an empty one, so that their number says which
-  // have arrived.
-  auto refill = [&](u32 n) INLINE {
+  if (warp() == kCopier) {
+    u32 slot = 0, parity = 1, pages = 0;
+    auto copy_page = [&](u32 layer, u32 unit) INLINE {
+      if (pages > 0) fill_wait(&e->page_emptied, (pages - 1) % 2);
+      pages++;
+      const u32 bytes = dim * kPage * 4;
+      const float* from = (const float*)(state->table[unit / (kv_heads * splits)] + layer * page) + ((u64)(unit / splits % kv_heads) * dim + (lane() == 1 ? kv_dim : 0)) * kPage;
+      fill_begin(&e->page_filled, 2 * bytes);
+      fill(&e->page_filled, shared_address(shared_bytes()) + e->room.keys + lane() * bytes, from, lane() < 2 ? bytes : 0);
+      fill_end(&e->page_filled);
+    };
     UNROLL_BY(1)
-    while (n > 0) {
-      if (at == end && copying + 1 < phases) {
-        copying++;
-        begin_copies();
-        continue;
+    for (u32 phase = 0; phase < phases; phase++) {
+      const u32 kind = kind_of(phase);
+      if (Staged && kind == kQKV && block_x() < units) copy_page(phase / 4, block_x());
+      if (Staged && kind == kO) {
+        UNROLL_BY(1)
+        for (u32 unit = block_x() + blocks_x(); unit < units; unit += blocks_x()) copy_page(phase / 4, unit);
       }
-      // As many as lie in one piece, both there and here.
-      u32 len = least(n, Depth - full);
-      const bool any = at < end;
-      if (any) len = least(len, (at < split ? least(split, end) : end) - at);
-      const u8* from = tiles + (u64)(at >= split ? at + jump : at) * 512;
-      u32 to = ring + full * 512;
-      n -= len, full += len;
-      if (full == Depth) full = 0;
-      if (any) at += len;
+      const Shape& s = e->shapes[kind];
+      const u8* tiles = (const u8*)(layers[phase / 4].matrices[phase % 4].tiles + (u64)s.first * s.columns * 32);
+      // A lane copies for a warp. The lines of up lie further away.
+      Part part = {0, 0, 0};
+      if (lane() < kWarps) part = s.parts[lane()];
+      const u32 columns = s.columns, groups = s.groups, own = s.own, jump = s.results - own, turns = s.turns;
       UNROLL_BY(1)
-      for (; len > 0; len--) {
-        if (any) copy_async_to(to, from);
-        copy_commit();
-        from += 512, to += 512;
+      for (u32 turn = 0; turn < turns; turn++) {
+        const u32 n = turn < part.count ? least(kGroup, columns - part.group * kGroup) : 0;
+        const u8* from = tiles + ((u64)(part.line < own ? part.line : part.line + jump) * columns + part.group * kGroup) * 512;
+        const u32 bytes = (u32)warp_sum(n) * 512;
+        fill_wait(e->emptied + slot, parity);
+        fill_begin(e->filled + slot, bytes);
+        fill(e->filled + slot, shared_address(shared_bytes()) + slot * kStage + lane() * kGroupBytes, from, n * 512);
+        fill_end(e->filled + slot);
+        if (++part.group == groups) part.group = 0, part.line++;
+        if (++slot == Stages) slot = 0, parity ^= 1;
       }
     }
-  };
-  begin_copies();
-  refill(Depth);
-
-  const u32 position = state->position, units = kv_heads * (position / kPage + 1), first_tag = *steps * count + 1;
-  u32 parity = 0;
-  auto page_of = [&](u32 layer, u32 unit) INLINE { return (float*)(state->table[unit / kv_heads] + layer * page) + (u64)(unit % kv_heads) * dim * kPage; };
-  auto copy_page = [&](u32 layer, u32 unit) INLINE {
-    const float* from = page_of(layer, unit);
-    const Room r = room();
-    UNROLL_BY(1)
-    for (u32 i = thread(); i < dim * kPage / 4; i += kThreads) {
-      copy_async((f32x4*)r.keys + i, (const f32x4*)from + i);
-      copy_async((f32x4*)r.values + i, (const f32x4*)(from + (u64)kv_dim * kPage) + i);
-    }
-    arrivals_announce(&r.exchange->arrived);
-  };
-  if (block_x() < units) {
-    UNROLL_BY(1)
-    for (u32 i = thread(); i < dim; i += kThreads) room().turn[i] = angles[(u64)position * dim + i];
-    if (Staged) copy_page(0, block_x());
+    return;
   }
 
+  const u32 first_tag = *steps * count + 1;
+  if (warp() >= kWarps) {  // makes results
+    const u32 self = thread() - kThreads;
+    i32* const sums = (i32*)(codes + 5 * padded(widest));
+    float* in = vectors;  // of the layer
+    UNROLL_BY(1)
+    for (u32 phase = 0; phase < phases; phase++) {
+      const u32 layer = phase / 4, kind = kind_of(phase);
+      if (kind == kO) {
+        tabulate(layer + 1, self);
+        UNROLL_BY(1)
+        for (u32 slice = block_x() + self / 32 * blocks_x(); slice < q_dim / 32; slice += kResultThreads / 32 * blocks_x()) merge_slice(e->heads, first_tag + layer, slice * 32, in + at_of.att);
+      }
+      const Shape& s = e->shapes[kind];
+      const Matrix* m = &e->table[layer % 2].matrices[phase % 4];
+      const u32 first = s.first * 16, rows = s.own * 16, apart = s.results * 16;
+      const bool pairs = kind == kGateUp, biased = m->bias != nullptr, adds = kind == kO || kind == kDown;
+      float* to = in + s.output;
+      float scale = 0, shift = 0, up_scale = 0, up_shift = 0, old = 0;
+      auto factors = [&](u32 i) INLINE {
+        const u32 row = first + i;
+        scale = m->scales[row];
+        if (pairs) up_scale = m->scales[row + apart];
+        if (biased) shift = m->bias[row];
+        if (biased && pairs) up_shift = m->bias[row + apart];
+        if (adds) {
+          // The residual stream, which the phase before took as its input.
+          u32 word[1];
+          await_words(word, (const u32*)in + (kind == kO ? 0 : at_of.middle) + place(row), 0, 0);
+          old = from_bits(word[0]);
+          if (m[-1].pre.kind != kNoNorm) old = normalized(e->pre, old, m[-1].pre.w, m[-1].pre.b, row, m[-1].pre.kind);
+        }
+      };
+      if (self < rows) factors(self);
+      codes_barrier();
+      const float a = e->maximum;
+      const i32 excess = 2 * warp_sum(lane() < kWarps ? e->sums[lane()] : 0);  // the codes of trits are 2 more than the trits
+      float by = over127(mul32(scale, a)), up_by = over127(mul32(up_scale, a));
+      sums_barrier();
+      UNROLL_BY(1)
+      for (u32 i = self; i < rows; i += kResultThreads) {
+        if (i != self) factors(i), by = over127(mul32(scale, a)), up_by = over127(mul32(up_scale, a));
+        auto result = [&](u32 i, float by, float shift) INLINE {
+          const float v = mul32(to_float(sums[i] - excess), by);
+          sums[i] = 0;
+          return biased ? add32(v, shift) : v;
+        };
+        const u32 row = first + i;
+        float v = result(i, by, shift);
+        if (pairs) v = gate(v, result(rows + i, up_by, up_shift), mode == kReLU2);
+        if (adds) v = add32(old, v);
+        if (kind == kHead)
+          logits[row] = v;
+        else
+          publish(to + (kind == kQKV ? row : place(row)), v);
+        if (phase + 1 == 4 * count) x[row] = v;
+      }
+      if (kind == kDown) in += at_of.words;
+    }
+    return;
+  }
+
+  const u32 ring = shared_address(shared_bytes()) + warp() * kGroupBytes + lane() * 16;
+  u32 slot = 0, parity = 0, pages = 0;
+  float* in = vectors;  // of the layer
   UNROLL_BY(1)
   for (u32 phase = 0; phase < phases; phase++) {
-    // Vectors of the layer, in the order of their use.
-    const u32 layer = phase / 4, kind = phase == 4 * count ? (u32)kHead : phase % 4;
-    float* in = vectors + (u64)layer * (2 * hidden + 2 * q_dim + 2 * kv_dim + ffn);
-    float* qkv = in + hidden;
-    float* att = qkv + q_dim + 2 * kv_dim;
-    float* middle = att + q_dim;
-    float* gated = middle + hidden;
-    float* out = gated + ffn;  // the next layer's in
+    const u32 layer = phase / 4, kind = kind_of(phase);
+    const Layer* l = e->table + layer % 2;
     const u32 site = layer * 8 + (kind == kO ? 3 : kind == kGateUp ? 5 : kind == kDown ? 6 : 0);
+    if (kind == kO && block_x() < units) pages = attend<Stages, Staged>(state, layer * page, l, in + at_of.qkv, first_tag + layer, pages, bad, site - 2);
+    const Shape& s = e->shapes[kind];
+    const Part part = s.parts[warp()];
+    const u32 groups = s.groups, turns = s.turns;
+    quantize_vector(codes, (float*)(codes + padded(widest)), e, s, in + s.input, l->matrices + phase % 4, bad, site);
 
-    if (kind == kO) {
-      const Heads h = {heads, kv_heads, shared, dim, position, position / kPage + 1, first_tag + layer, z, qkv, parts};
-      UNROLL_BY(1)
-      for (u32 unit = block_x(); unit < units; unit += blocks_x()) {
-        const Room r = room();
-        float* page_keys = page_of(layer, unit);
-        float* page_values = page_keys + (u64)kv_dim * kPage;
-        if (Staged) {
-          if (unit != block_x()) copy_page(layer, unit);
-          arrivals_wait(&r.exchange->arrived, parity);
-          parity ^= 1;
-        }
-        attend_unit(h, unit % kv_heads, unit / kv_heads, Staged ? r.keys : page_keys, Staged ? r.values : page_values, r.scratch, r.turn, r.table + layer % 2, page_keys, page_values, bad, site - 2);
-        barrier();
-      }
-      if (Staged && block_x() < units && layer + 1 < count) copy_page(layer + 1, block_x());
-      UNROLL_BY(1)
-      for (u32 slice = block_x() + warp() * blocks_x(); slice < q_dim / 32; slice += kWarps * blocks_x()) merge_slice(h, slice * 32, att);
-    }
-    if (kind == kGateUp) tabulate(layer + 1);
-
-    // The input: what does not depend on it first.
-    const Room r = room();
-    const Shape s = r.exchange->shapes[kind];
-    const Matrix* m = &r.table[layer % 2].matrices[phase % 4];
-    const u32 n = s.columns * 128, threads = s.own * 16;
-    const bool pairs = s.lines > s.own, biased = m->bias != nullptr, adds = kind == kO || kind == kDown;
-    float scale = 0, shift = 0, up_scale = 0, up_shift = 0, old = 0;
-    auto factors = [&](u32 i) INLINE {
-      const u32 row = s.first * 16 + i, up = row + s.results * 16;
-      scale = m->scales[row];
-      if (pairs) up_scale = m->scales[up];
-      if (biased) shift = m->bias[row];
-      if (biased && pairs) up_shift = m->bias[up];
-      if (adds) {
-        // The residual stream, which the phase before took as its input.
-        u32 word[1];
-        await_words(word, (const u32*)(kind == kO ? in : middle) + place(row), 0, 1);
-        old = from_bits(word[0]);
-        if (m[-1].pre.kind != kNoNorm) old = normalized(r.exchange->pre, old, m[-1].pre.w, m[-1].pre.b, row, m[-1].pre.kind);
-      }
+    // The product, a group of tiles at a time, whose tiles are in registers when its turn comes. Codes behind the vector are zero, and
+    // lanes without a sum add to the spare words: a branch would take longer.
+    const u32 line = shared_address(codes) + lane() % 4 * 32, end = line + groups * (kGroup * 128), spare = shared_address(e->spare + lane());
+    u32 q = line + part.group * (kGroup * 128), sum = shared_address(codes + 5 * padded(widest)) + lane() / 4 * 4 + part.line * 64;
+    u32x4 t0 = {}, t1 = {}, t2 = {}, t3 = {};
+    auto load = [&]() INLINE {
+      fill_wait(e->filled + slot, parity);
+      const u32 from = ring + slot * kStage;
+      t0 = load_shared(from), t1 = load_shared(from + 512), t2 = load_shared(from + 1024), t3 = load_shared(from + 1536);
     };
-    if (thread() < threads) factors(thread());
-    const float a = quantize_vector(r.codes, r.vector, r.exchange, kind == kO ? att : kind == kGateUp ? middle : kind == kDown ? gated : in, n, m, bad, site);
-    barrier();
-    const i32 excess = 2 * warp_sum(lane() < kWarps ? r.exchange->sums[lane()] : 0);  // the codes of trits are 2 more than the trits
-
-    // The product.
-    const u32 all = s.lines * s.columns, stop = (warp() + 1) * all / kWarps;
-    u32 i = warp() * all / kWarps, line = i / s.columns, left = s.columns - (i - line * s.columns), used = 0;
-    u32 q = shared_address(r.codes) + (s.columns - left) * 128 + t * 32;
-    i32 acc[4][4] = {};
+    if (turns > 0) load();
+    codes_barrier();
     UNROLL_BY(1)
-    while (i < stop) {
-      refill(used);
-      used = least(stop - i, Depth);
-      wait_for<Depth>(Depth - used);
-      UNROLL_BY(1)
-      for (u32 rest = used; rest > 0;) {
-        // As many as lie in one line, and before the ring's end.
-        u32 len = least(least(rest, left), Depth - next), slot = ring + next * 512;
-        rest -= len, i += len, left -= len, next += len;
-        if (next == Depth) next = 0;
-        UNROLL_BY(1)
-        for (; len > 0; len--) {
-          const u32x4 w = load_shared(slot), low = load_shared(q), high = load_shared(q + 16);
-          slot += 512, q += 128;
-          mma_u8(acc[0], w.x & 0x03030303, w.y & 0x03030303, w.z & 0x03030303, w.w & 0x03030303, low.x, low.y);
-          mma_u8(acc[1], w.x & 0x0c0c0c0c, w.y & 0x0c0c0c0c, w.z & 0x0c0c0c0c, w.w & 0x0c0c0c0c, low.z, low.w);
-          mma_u8(acc[2], w.x & 0x30303030, w.y & 0x30303030, w.z & 0x30303030, w.w & 0x30303030, high.x, high.y);
-          mma_u8(acc[3], w.x & 0xc0c0c0c0, w.y & 0xc0c0c0c0, w.z & 0xc0c0c0c0, w.w & 0xc0c0c0c0, high.z, high.w);
-        }
-        if (left == 0 || i == stop) {
-          // The masked codes of plane p are 4^p times too great, and so is their sum.
-          if (t == 0) {
-            shared_add(r.sums + line * 16 + g, acc[0][0] + (acc[1][0] >> 2) + (acc[2][0] >> 4) + (acc[3][0] >> 6));
-            shared_add(r.sums + line * 16 + g + 8, acc[0][2] + (acc[1][2] >> 2) + (acc[2][2] >> 4) + (acc[3][2] >> 6));
-          }
-          UNROLL
-          for (int p = 0; p < 4; p++)
-            UNROLL
-          for (int e = 0; e < 4; e++) acc[p][e] = 0;
-          left = s.columns, line++;
-          q -= s.columns * 128;
-        }
-      }
-    }
-    barrier();
-
-    // The results.
-    UNROLL_BY(1)
-    for (u32 i = thread(); i < threads; i += kThreads) {
-      if (i >= kThreads) factors(i);
-      auto result = [&](u32 i, float scale, float shift) INLINE {
-        const float v = mul32(to_float(r.sums[i] - excess), div32(mul32(scale, a), 127.0f));
-        r.sums[i] = 0;
-        return biased ? add32(v, shift) : v;
+    for (u32 turn = 0; turn < turns;) {
+      const u32x4 low0 = load_shared(q), high0 = load_shared(q + 16), low1 = load_shared(q + 128), high1 = load_shared(q + 144);
+      const u32x4 low2 = load_shared(q + 256), high2 = load_shared(q + 272), low3 = load_shared(q + 384), high3 = load_shared(q + 400);
+      i32 acc[4][4] = {};
+      auto multiply = [&](const u32x4& t, const u32x4& low, const u32x4& high) INLINE {
+        mma_u8(acc[0], t.x & 0x03030303, t.y & 0x03030303, t.z & 0x03030303, t.w & 0x03030303, low.x, low.y);
+        mma_u8(acc[1], t.x & 0x0c0c0c0c, t.y & 0x0c0c0c0c, t.z & 0x0c0c0c0c, t.w & 0x0c0c0c0c, low.z, low.w);
+        mma_u8(acc[2], t.x & 0x30303030, t.y & 0x30303030, t.z & 0x30303030, t.w & 0x30303030, high.x, high.y);
+        mma_u8(acc[3], t.x & 0xc0c0c0c0, t.y & 0xc0c0c0c0, t.z & 0xc0c0c0c0, t.w & 0xc0c0c0c0, high.z, high.w);
       };
-      const u32 row = s.first * 16 + i;
-      float v = result(i, scale, shift);
-      if (pairs) {
-        if (mode == kReLU2) {
-          v = v <= 0 ? 0.0f : v;
-          v = mul32(v, v);
-        } else {
-          v = div32(v, add32(1.0f, exp32(-v)));
-        }
-        v = mul32(v, result(threads + i, up_scale, up_shift));
-      }
-      if (adds) v = add32(old, v);
-      if (kind == kHead)
-        logits[row] = v;
-      else
-        publish(kind == kQKV ? qkv + row : (kind == kO ? middle : kind == kGateUp ? gated : out) + place(row), v);
-      if (phase + 1 == 4 * count) x[row] = v;
+      multiply(t0, low0, high0), multiply(t1, low1, high1), multiply(t2, low2, high2), multiply(t3, low3, high3);
+      if (lane() == 0) arrivals_arrive(e->emptied + slot);
+      slot = slot + 1 == Stages ? 0 : slot + 1, parity ^= slot == 0;
+      const u32 to = lane() % 4 == 0 && turn < part.count ? sum : spare;
+      if (++turn < turns) load();
+      // The masked codes of plane p are 4^p times too great, and so is their sum.
+      shared_add(to, acc[0][0] + (acc[1][0] >> 2) + (acc[2][0] >> 4) + (acc[3][0] >> 6));
+      shared_add(to == spare ? spare : to + 32, acc[0][2] + (acc[1][2] >> 2) + (acc[2][2] >> 4) + (acc[3][2] >> 6));
+      q += kGroup * 128;
+      sum = q == end ? sum + 64 : sum;
+      q = q == end ? line : q;
     }
-    // Copies come behind what others wait for.
-    refill(used);
+    sums_ready();
+    if (kind == kDown) in += at_of.words;
   }
 }
 
-#define STEP(name, depth, staged)                                                                                                                                                                                                       \
-  BOUNDED_KERNEL(kThreads, 1, name, const State* state, const u32* steps, const Layer* layers, u32 count, float* vectors, u64* parts, float* x, float* logits, const float* angles, u64 page, u32 hidden, u32 ffn, u32 heads, \
-                 u32 kv_heads, u32 dim, u32 vocab, float z, u32 mode, u32 widest, u32 most_lines, u32* bad) {                                                                                                                 \
-    step<depth, staged>(state, steps, layers, count, vectors, parts, x, logits, angles, page, hidden, ffn, heads, kv_heads, dim, vocab, z, mode, widest, most_lines, bad);                                                            \
+#define STEP(name, stages, staged)                                                                                                                                                                                                          \
+  BOUNDED_KERNEL(kThreads + kResultThreads + 32, 1, name, const State* state, const u32* steps, const Layer* layers, u32 count, float* vectors, u64* parts, float* x, float* logits, const float* angles, u64 page, u32 hidden, u32 ffn, u32 heads, \
+                 u32 kv_heads, u32 dim, u32 vocab, float z, u32 mode, u32 widest, u32 most_lines, u32* bad) {                                                                                                                               \
+    step<stages, staged>(state, steps, layers, count, vectors, parts, x, logits, angles, page, hidden, ffn, heads, kv_heads, dim, vocab, z, mode, widest, most_lines, bad);                                                                 \
   }
-STEP(decode_step_24, 24, true)
-STEP(decode_step_12, 12, true)
-STEP(decode_step_small, 8, false)
+STEP(decode_step_large, 6, true)
+STEP(decode_step_medium, 3, true)
+STEP(decode_step_small, 2, false)
 
-// begin_step prepares a step: it counts steps, empties the n words of vectors, and makes the first hidden of them the state's row of the embedding.
-KERNEL(begin_step, const State* state, u32* steps, float* vectors, u64 n, u32 hidden, const u8* w, const float* scales, u32 rows, u32 type) {
+// begin_step prepares a step: it counts steps, empties the vectors of all layers, n words, and makes the first the state's row of the
+// embedding. Room behind a vector is not emptied: it stays zero.
+KERNEL(begin_step, const State* state, u32* steps, float* vectors, u64 n, u32 hidden, u32 q_dim, u32 kv_dim, u32 ffn, const u8* w, const float* scales, u32 rows, u32 type) {
   const u32 row = least(state->token, rows - 1);
   const u32 size = type == kF32 ? 4 : type == kI8 ? 1 : 2, count = 16 / size, chunks = (hidden + 32 * count - 1) / (32 * count);
   const u64 self = (u64)block_x() * threads() + thread();
@@ -727,7 +826,12 @@ KERNEL(begin_step, const State* state, u32* steps, float* vectors, u64 n, u32 hi
       v = to_float(*(const i8*)e);
     publish(vectors + place(i), scales ? mul32(v, scales[row]) : v);
   }
-  for (u64 i = hidden / 4 + self; i < n / 4; i += (u64)blocks_x() * threads()) ((u32x4*)vectors)[i] = {kEmpty, kEmpty, kEmpty, kEmpty};
+  const Vectors at = vectors_of(hidden, q_dim, kv_dim, ffn);
+  for (u64 i = padded(hidden) / 4 + self; i < n / 4; i += (u64)blocks_x() * threads()) {
+    const u32 in = (u32)(i * 4 % at.words);
+    if (in < hidden || in >= at.qkv && in < at.qkv + q_dim + 2 * kv_dim || in >= at.att && in < at.att + q_dim || in >= at.middle && in < at.middle + hidden || in >= at.gated && in < at.gated + ffn)
+      ((u32x4*)vectors)[i] = {kEmpty, kEmpty, kEmpty, kEmpty};
+  }
 }
 
 // place_vector puts n elements into the order of place.

@@ -36,6 +36,8 @@ struct alignas(16) f32x4 {
 #endif
 
 #define FN static __device__ __forceinline__
+// APART is for a function that would take registers from its caller.
+#define APART(type) static __device__ __attribute__((noinline)) type
 #define UNROLL _Pragma("unroll")
 #define PRAGMA(text) _Pragma(#text)
 #define UNROLL_BY(n) PRAGMA(unroll n)
@@ -76,6 +78,9 @@ FN float to_float(i32 n) { return __nvvm_i2f_rn(n); }
 #endif
 
 FN void barrier() { asm volatile("bar.sync 0;" ::: "memory"); }
+// barrier_of is a barrier of so many threads under a name from 1 to 15, and barrier_arrive is that of a thread that does not wait.
+FN void barrier_of(u32 name, u32 threads) { asm volatile("bar.sync %0, %1;" ::"r"(name), "r"(threads) : "memory"); }
+FN void barrier_arrive(u32 name, u32 threads) { asm volatile("bar.arrive %0, %1;" ::"r"(name), "r"(threads) : "memory"); }
 FN void warp_barrier() { asm volatile("bar.warp.sync 0xffffffff;" ::: "memory"); }
 FN u32 shuffle_xor(u32 v, u32 mask) {
   u32 r;
@@ -125,6 +130,39 @@ FN i32 warp_sum(i32 v) {
   return r;
 }
 
+// greatest_magnitude is the greater of a, which is not negative, and |b|, or NaN if either is.
+FN float greatest_magnitude(float a, float b) {
+  float r;
+  asm("{\n\t.reg .f32 m;\n\tabs.f32 m, %2;\n\tmax.NaN.f32 %0, %1, m;\n\t}" : "=f"(r) : "f"(a), "f"(b));
+  return r;
+}
+
+// inverse_near and inverse_root_near are 1/x and 1/sqrt(x), not rounded as they should be.
+FN float inverse_near(float x) {
+  float r;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(x));
+  return r;
+}
+FN float inverse_root_near(float x) {
+  float r;
+  asm("rsqrt.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(x));
+  return r;
+}
+
+// low_bytes is the lowest byte of each, the first lowest, and dot_bytes adds the products of the signed bytes of a and b to c.
+FN u32 low_bytes(u32 a, u32 b, u32 c, u32 d) {
+  u32 low, high, r;
+  asm("prmt.b32 %0, %1, %2, 0x0040;" : "=r"(low) : "r"(a), "r"(b));
+  asm("prmt.b32 %0, %1, %2, 0x0040;" : "=r"(high) : "r"(c), "r"(d));
+  asm("prmt.b32 %0, %1, %2, 0x5410;" : "=r"(r) : "r"(low), "r"(high));
+  return r;
+}
+FN i32 dot_bytes(u32 a, u32 b, i32 c) {
+  i32 r;
+  asm("dp4a.s32.s32 %0, %1, %2, %3;" : "=r"(r) : "r"(a), "r"(b), "r"(c));
+  return r;
+}
+
 // load_weights reads 16 bytes that no other thread reads and nothing writes.
 FN u32x4 load_weights(const void* p) {
   u32x4 v;
@@ -144,11 +182,16 @@ FN u32 shared_address(const void* p) {
 FN void copy_async(void* to, const void* from) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(shared_address(to)), "l"(from) : "memory");
 }
-// copy_async_to and load_shared take a shared_address.
-FN void copy_async_to(u32 to, const void* from) { asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(from) : "memory"); }
+// load_shared, load_shared_float and store_shared take a shared_address.
 FN u32x4 load_shared(u32 from) {
   u32x4 v;
   asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "r"(from) : "memory");
+  return v;
+}
+FN void store_shared(u32 to, float v) { asm volatile("st.shared.f32 [%0], %1;" ::"r"(to), "f"(v) : "memory"); }
+FN float load_shared_float(u32 from) {
+  float v;
+  asm volatile("ld.shared.f32 %0, [%1];" : "=f"(v) : "r"(from) : "memory");
   return v;
 }
 FN void copy_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
@@ -162,7 +205,7 @@ FN void atomic_min(u32* p, u32 v) { asm volatile("red.global.min.u32 [%0], %1;" 
 FN void atomic_max(u64* p, u64 v) { asm volatile("red.global.max.u64 [%0], %1;" ::"l"(p), "l"(v) : "memory"); }
 // shared_add adds to a word of shared memory.
 FN void shared_add(u64* p, u64 v) { asm volatile("red.shared.add.u64 [%0], %1;" ::"r"(shared_address(p)), "l"(v) : "memory"); }
-FN void shared_add(i32* p, i32 v) { asm volatile("red.shared.add.s32 [%0], %1;" ::"r"(shared_address(p)), "r"(v) : "memory"); }
+FN void shared_add(u32 to, i32 v) { asm volatile("red.shared.add.s32 [%0], %1;" ::"r"(to), "r"(v) : "memory"); }
 FN u64 high_product(u64 a, u64 b) {
   u64 r;
   asm("mul.hi.u64 %0, %1, %2;" : "=l"(r) : "l"(a), "l"(b));
@@ -199,11 +242,46 @@ FN void idle() {}
 // started so far, and arrivals_wait returns when all of them have arrived. parity is that of the number of times before.
 FN void arrivals_init(u64* p, u32 threads) { asm volatile("mbarrier.init.shared.b64 [%0], %1;" ::"r"(shared_address(p)), "r"(threads) : "memory"); }
 FN void arrivals_announce(u64* p) { asm volatile("cp.async.mbarrier.arrive.noinc.shared.b64 [%0];" ::"r"(shared_address(p)) : "memory"); }
+// arrivals_arrive announces that this thread is done with what the word is about.
+FN void arrivals_arrive(u64* p) { asm volatile("mbarrier.arrive.shared.b64 _, [%0];" ::"r"(shared_address(p)) : "memory"); }
 FN void arrivals_wait(u64* p, u32 parity) {
   u32 done = 0;
   while (!done)
     asm volatile("{\n\t.reg .pred p;\n\tmbarrier.test_wait.parity.shared.b64 p, [%1], %2;\n\tselp.u32 %0, 1, 0, p;\n\t}" : "=r"(done) : "r"(shared_address(p)), "r"(parity) : "memory");
 }
+
+// Filling is a word in shared memory that tells when the copies of one warp are there, and is waited for as arrivals are.
+// For each turn all lanes call fill_begin with the bytes of all of them, fill with what each copies (a shared_address, and a
+// multiple of 16 bytes), and fill_end. fill_ready makes the words known, and fill_again comes between what a thread wrote to the
+// place of copies and word of it to the warp that copies.
+#if __CUDA_ARCH__ >= 900
+FN void fill_init(u64* p) { arrivals_init(p, 1); }
+FN void fill_ready() { asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory"); }
+FN void fill_begin(u64* p, u32 bytes) {
+  if ((thread() & 31) == 0) asm volatile("mbarrier.arrive.expect_tx.shared.b64 _, [%0], %1;" ::"r"(shared_address(p)), "r"(bytes) : "memory");
+  warp_barrier();
+}
+FN void fill(u64* p, u32 to, const void* from, u32 bytes) {
+  if (bytes > 0) asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(to), "l"(from), "r"(bytes), "r"(shared_address(p)) : "memory");
+}
+FN void fill_end(u64*) {}
+FN void fill_again() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
+#else
+FN void fill_init(u64* p) { arrivals_init(p, 32); }
+FN void fill_ready() {}
+FN void fill_begin(u64*, u32) {}
+FN void fill(u64*, u32 to, const void* from, u32 bytes) {
+  const u32 low = (u32)(u64)from, high = (u32)((u64)from >> 32);
+  for (u32 lane = 0; lane < 32; lane++) {
+    const u32 n = bits(shuffle_from(from_bits(bytes), lane)), at = bits(shuffle_from(from_bits(to), lane));
+    const u8* source = (const u8*)(bits(shuffle_from(from_bits(low), lane)) | (u64)bits(shuffle_from(from_bits(high), lane)) << 32);
+    for (u32 i = (thread() & 31) * 16; i < n; i += 512) asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(at + i), "l"(source + i) : "memory");
+  }
+}
+FN void fill_end(u64* p) { arrivals_announce(p); }
+FN void fill_again() {}
+#endif
+FN void fill_wait(u64* p, u32 parity) { arrivals_wait(p, parity); }
 
 // load_matrices loads four matrices of 8 rows x 16 bytes from shared memory: lane 8i+r names row r of matrix i, and of matrix i
 // each lane gets into v[i] the bytes 4t..4t+3 of row g, with g = lane/4 and t = lane%4. load_matrices_across takes elements of two

@@ -6,6 +6,23 @@ enum : u32 { kPage = 64, kBlock = 1024, kInfinity = 0x7f800000, kMagnitude = 0x7
 
 FN bool finite(float v) { return (bits(v) & kInfinity) != kInfinity; }
 
+// Of ordinary numbers, those far from the ends of the range, quotients and roots are rounded as by div32 and sqrt32 and take no
+// branch: the remainder of what an approximation gives, which a fused product has without an error, corrects it. inverse is 1/b.
+constexpr float kOrdinaryLeast = 0x1p-60f, kOrdinaryGreatest = 0x1p60f;
+FN float ordinary_inverse(float x) {
+  const float y = inverse_near(x);
+  return fma32(fma32(-x, y, 1.0f), y, y);
+}
+FN float ordinary_root(float x) {
+  const float y = inverse_root_near(x), s = mul32(x, y);
+  return fma32(fma32(-s, s, x), mul32(0.5f, y), s);
+}
+FN float ordinary_quotient(float a, float b, float inverse) {
+  float q = mul32(a, inverse);
+  q = fma32(fma32(-b, q, a), inverse, q);
+  return fma32(fma32(-b, q, a), inverse, q);
+}
+
 // exp32 is section 4. Adding 1.5 * 2^23 rounds to an integer, ties to even, and leaves it in the low bits.
 FN float exp32(float x) {
   const float magic = 0x1.8p+23f;
@@ -115,8 +132,9 @@ FN u64 code_chunk(u32 chunk, u32 token, u32 tokens) { return ((u64)(chunk / 8) *
 // quantum is the factor of section 7 for an absolute maximum.
 FN float quantum(float a) { return mul32(div32(1.0f, a), 127.0f); }
 FN float at_least_least(float a) { return a > 0x1.4f8b58p-17f ? a : 0x1.4f8b58p-17f; }
-// code is rint(y*k) in the low byte; see exp32 for the sum.
-FN u32 code(float y, float k) { return bits(add32(mul32(y, k), 0x1.8p+23f)) & 0xff; }
+// rounded has rint(y*k) in the low byte; see exp32 for the sum. code is that byte.
+FN u32 rounded(float y, float k) { return bits(add32(mul32(y, k), 0x1.8p+23f)); }
+FN u32 code(float y, float k) { return rounded(y, k) & 0xff; }
 
 // kTritsZero is a word of sixteen zeros on the device, whose codes are trits plus 2.
 enum : u32 { kTritsZero = 0xaaaaaaaa };
