@@ -106,9 +106,7 @@ FN float shuffle_up(float v, u32 lanes) {
   return shuffle_from(v, self < lanes ? self : self - lanes);
 }
 
-// multiply_bytes is mma_s8 and mma_u8, A being the type of the bytes of a.
-template <class A>
-FN void multiply_bytes(i32 c[4], u32 a0, u32 a1, u32 a2, u32 a3, u32 b0, u32 b1) {
+FN void mma_s8(i32 c[4], u32 a0, u32 a1, u32 a2, u32 a3, u32 b0, u32 b1) {
   u32 self = emulator::thread_index & 31, mine[6] = {a0, a1, a2, a3, b0, b1};
   emulator::Bank& bank = emulator::next_bank();
   memcpy(bank[self], mine, sizeof mine);
@@ -116,8 +114,7 @@ FN void multiply_bytes(i32 c[4], u32 a0, u32 a1, u32 a2, u32 a3, u32 b0, u32 b1)
   for (u32 e = 0; e < 4; e++) {
     u32 row = self / 4, column = self % 4 * 2 + e % 2;
     for (u32 t = 0; t < 4; t++) {
-      A a[8];
-      i8 b[8];
+      i8 a[8], b[8];
       memcpy(a, &bank[4 * row + t][e / 2], 4);
       memcpy(a + 4, &bank[4 * row + t][2 + e / 2], 4);
       memcpy(b, &bank[4 * column + t][4], 8);
@@ -125,8 +122,6 @@ FN void multiply_bytes(i32 c[4], u32 a0, u32 a1, u32 a2, u32 a3, u32 b0, u32 b1)
     }
   }
 }
-FN void mma_s8(i32 c[4], u32 a0, u32 a1, u32 a2, u32 a3, u32 b0, u32 b1) { multiply_bytes<i8>(c, a0, a1, a2, a3, b0, b1); }
-FN void mma_u8(i32 c[4], u32 a0, u32 a1, u32 a2, u32 a3, u32 b0, u32 b1) { multiply_bytes<u8>(c, a0, a1, a2, a3, b0, b1); }
 
 FN u32 warp_greatest(u32 v) {
   emulator::Bank& bank = emulator::next_bank();
@@ -143,6 +138,7 @@ FN i32 warp_sum(i32 v) {
   for (u32 i = 0; i < 32; i++) v += (i32)bank[i][0];
   return v;
 }
+FN bool warp_all(bool v) { return warp_sum(v) == 32; }
 
 FN float greatest_magnitude(float a, float b) {
   b = b < 0 ? -b : b;
@@ -154,6 +150,10 @@ FN float inverse_root_near(float x) { return (float)(1.0 / __builtin_sqrt((doubl
 FN u32 low_bytes(u32 a, u32 b, u32 c, u32 d) { return (a & 0xff) | (b & 0xff) << 8 | (c & 0xff) << 16 | d << 24; }
 FN i32 dot_bytes(u32 a, u32 b, i32 c) {
   for (u32 i = 0; i < 32; i += 8) c += (i8)(a >> i) * (i8)(b >> i);
+  return c;
+}
+FN i32 dot_masks(u32 a, u32 b, i32 c) {
+  for (u32 i = 0; i < 32; i += 8) c += (i32)(a >> i & 0xff) * (i8)(b >> i);
   return c;
 }
 

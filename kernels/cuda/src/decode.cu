@@ -91,10 +91,15 @@ struct Heads {
   u64* parts;  // for each kv head and chunk: shared*dim sums, shared maxima, shared totals
 };
 
-// Room says where in shared memory what has no fixed place is: angles of the position; queries, a new key and value, and scores; keys and values
-// of a chunk, [dim][64] and [64][dim].
+// Room says where in shared memory what has no fixed place is: angles of the position; queries and scores; keys and values of a chunk,
+// [dim][64] and [64][dim].
 struct Room {
   u32 vector, sums, angles, scratch, keys, values;
+};
+
+template <u32 N>
+struct Count {
+  static constexpr u32 value = N;
 };
 
 enum : u32 { kStages = 8 };  // of the ring, at most
@@ -149,12 +154,13 @@ FN bool there(const u32& v, u32) { return v != kEmpty; }
 FN bool there(const u32x4& v, u32) { return v.x != kEmpty && v.y != kEmpty && v.z != kEmpty && v.w != kEmpty; }
 FN bool there(const u64& v, u32 tag) { return (u32)(v >> 32) == tag; }
 
-// await_each reads N words, the address of each from a function, but none behind last, until they are there. While the first is not, the
-// others are left alone: all blocks wait at the same time, and each read is traffic. await_words reads words `step` from one to the next.
+// await_each reads N words in each lane of a warp, the address of each from a function, but none behind last, until all are there. While
+// the first are not, the others are left alone: all blocks wait at the same time, and each read is traffic. await_words reads words `step`
+// from one to the next.
 template <int N, class W, class At>
 FN void await_each(W (&w)[N], At at, u32 last, u32 tag) {
   w[0] = load_relaxed(at(0));
-  while (!there(w[0], tag)) {
+  while (!warp_all(there(w[0], tag))) {
     idle();
     w[0] = load_relaxed(at(0));
   }
@@ -164,12 +170,13 @@ FN void await_each(W (&w)[N], At at, u32 last, u32 tag) {
     all = true;
     UNROLL
     for (u32 k = 1; k < N; k++) all &= there(w[k], tag);
+    all = warp_all(all);
     if (!all) idle();
   }
 }
 template <int N, class W>
-FN void await_words(W (&w)[N], const W* from, u32 step, u32 last, u32 tag = 0) {
-  await_each(w, [=](u32 k) INLINE { return from + (u64)k * step; }, last, tag);
+FN void await_words(W (&w)[N], const W* from, u32 step, u32 last) {
+  await_each(w, [=](u32 k) INLINE { return from + (u64)k * step; }, last, 0);
 }
 
 // unit_of is a unit of attention by its number.
@@ -251,19 +258,17 @@ FN void quantize_vector(u8* codes, float* v, Exchange* x, const Shape& s, const 
     UNROLL
     for (u32 k = 0; k < kBlock / 128; k++) g[k] = gain[32 * k];
   };
-  // arrive waits for the elements of a block, four to a word: at first for one of each 128, and in few lanes.
+  // arrive waits for the elements of a block, four to a word.
   auto arrive = [&](u32x4(&w)[kBlock / 128], u32 block) INLINE {
-    const u32* one = (const u32*)from + block * kBlock + lane() % 8 * 128;
-    while (!there(load_relaxed(one), 0)) idle();
     const u32x4* all = (const u32x4*)(from + block * kBlock) + lane();
-    bool missing = true;
-    while (missing) {
+    for (;;) {
       UNROLL
       for (u32 k = 0; k < kBlock / 128; k++) w[k] = load_relaxed(all + 32 * k);
-      missing = false;
+      bool missing = false;
       UNROLL
       for (u32 k = 0; k < kBlock / 128; k++) missing |= !there(w[k], 0);
-      if (missing) idle();
+      if (warp_all(!missing)) break;
+      idle();
     }
   };
   if (whole) {
@@ -352,8 +357,9 @@ FN void quantize_vector(u8* codes, float* v, Exchange* x, const Shape& s, const 
 // What becomes of gate and up.
 enum : u32 { kSiLU = 2, kReLU2 = 3 };
 
-// prepare_head waits for a head of dim elements, a multiple of 32 up to 256, and unless it is a value normalizes it and rotates it, in one warp.
-FN void prepare_head(float* to, const float* from, u32 dim, const NormOf* norm, const float* angles, u32* bad, u32 site) {
+// prepare_head waits for a head of dim elements, a multiple of 32 up to 256, and unless it is a value normalizes it and rotates it, in one
+// warp. Elements of the result are `step` apart.
+FN void prepare_head(float* to, u32 step, const float* from, u32 dim, const NormOf* norm, const float* angles, u32* bad, u32 site) {
   const u32 half = dim / 2;
   if (norm && norm->kind == kNoNorm && dim % 64 == 0) {  // pairs that turn are in one lane
     u32 words[8];
@@ -363,8 +369,8 @@ FN void prepare_head(float* to, const float* from, u32 dim, const NormOf* norm, 
       if (k * 64 < dim) {
         const u32 i = lane() + 32 * k;
         const float p = from_bits(words[2 * k]), q = from_bits(words[2 * k + 1]), c = angles[i], s = angles[i + half];
-        to[i] = sub32(mul32(p, c), mul32(q, s));
-        to[i + half] = add32(mul32(q, c), mul32(p, s));
+        to[i * step] = sub32(mul32(p, c), mul32(q, s));
+        to[(i + half) * step] = add32(mul32(q, c), mul32(p, s));
       }
     return;
   }
@@ -372,20 +378,20 @@ FN void prepare_head(float* to, const float* from, u32 dim, const NormOf* norm, 
   await_words(words, (const u32*)from + lane(), 32, dim / 32 - 1);
   UNROLL
   for (u32 k = 0; k < 8; k++)
-    if (32 * k < dim) to[32 * k + lane()] = from_bits(words[k]);
+    if (32 * k < dim) to[(32 * k + lane()) * step] = from_bits(words[k]);
   if (!norm) return;
   if (norm->kind != kNoNorm) {
     Deviation d = {0, 1, true};
     float l = 0;
     if (norm->kind == kLayer) {
       UNROLL_BY(1)
-      for (u32 i = lane(); i < dim; i += 32) l = add32(l, to[i]);
+      for (u32 i = lane(); i < dim; i += 32) l = add32(l, to[i * step]);
       d.mean = div32(fold(l), (float)dim);
       l = 0;
     }
     UNROLL_BY(1)
     for (u32 i = lane(); i < dim; i += 32) {
-      const float v = sub32(to[i], d.mean);
+      const float v = sub32(to[i * step], d.mean);
       l = fma32(v, v, l);
     }
     const float ss = fold(l);
@@ -393,83 +399,130 @@ FN void prepare_head(float* to, const float* from, u32 dim, const NormOf* norm, 
     bool ok = finite(ss) && finite(d.r);
     UNROLL_BY(1)
     for (u32 i = lane(); i < dim; i += 32) {
-      to[i] = normalized(d, to[i], norm->w, norm->b, i, norm->kind);
-      ok = ok && finite(to[i]);
+      const float v = normalized(d, to[i * step], norm->w, norm->b, i, norm->kind);
+      to[i * step] = v;
+      ok = ok && finite(v);
     }
     if (!ok) atomic_min(bad, site);
   }
   warp_barrier();
   UNROLL_BY(1)
   for (u32 i = lane(); i < half; i += 32) {
-    const float p = to[i], q = to[i + half], c = angles[i], s = angles[i + half];
-    to[i] = sub32(mul32(p, c), mul32(q, s));
-    to[i + half] = add32(mul32(q, c), mul32(p, s));
+    const float p = to[i * step], q = to[(i + half) * step], c = angles[i], s = angles[i + half];
+    to[i * step] = sub32(mul32(p, c), mul32(q, s));
+    to[(i + half) * step] = add32(mul32(q, c), mul32(p, s));
   }
 }
 
-// score_heads and weigh_values are the products of attention with the keys and with the values of a chunk. A thread takes N heads, for
-// which it reads a key or a value once.
-template <u32 N>
-FN void score_heads(float* scores, const float* queries, const float* keys, u32 dim, u32 heads, float z) {
+// weigh_values adds the values of a chunk by weights for N heads in one warp, of which a lane has K elements next to each other.
+template <u32 N, u32 K>
+FN void weigh_values(u64* part, const float* weights, const float* values, u32 dim, u32 count, u32 tag) {
+  struct alignas(4 * K) Piece {
+    float v[K];
+  };
   UNROLL_BY(1)
-  for (u32 at = thread(); at < heads / N * kPage; at += kThreads) {
-    const u32 j = at % kPage, head = at / kPage * N;
-    const float* q = queries + head * dim;
-    const float* key = keys + j;
-    float s[N] = {};
-    UNROLL_BY(8)
-    for (u32 i = 0; i < dim; i += 4, key += 4 * kPage, q += 4) {
-      const float k0 = key[0], k1 = key[kPage], k2 = key[2 * kPage], k3 = key[3 * kPage];
+  for (u32 first = lane() * K; first < dim; first += 32 * K) {
+    const float* value = values + first;
+    float o[N][K] = {};
+    auto add = [&](float w, u32 n, const Piece& p) INLINE {
       UNROLL
-      for (u32 n = 0; n < N; n++) {
-        const f32x4 x = *(const f32x4*)(q + n * dim);
-        s[n] = fma32(x.w, k3, fma32(x.z, k2, fma32(x.y, k1, fma32(x.x, k0, s[n]))));
-      }
-    }
-    UNROLL
-    for (u32 n = 0; n < N; n++) scores[(head + n) * kPage + j] = mul32(s[n], z);
-  }
-}
-template <u32 N>
-FN void weigh_values(u64* part, const float* weights, const float* values, u32 dim, u32 heads, u32 count, u32 tag) {
-  UNROLL_BY(1)
-  for (u32 at = thread(); at < heads / N * dim; at += kThreads) {
-    const u32 i = at % dim, head = at / dim * N;
-    const float* w = weights + head * kPage;
-    const float* value = values + i;
-    float o[N] = {};
+      for (u32 k = 0; k < K; k++) o[n][k] = fma32(w, p.v[k], o[n][k]);
+    };
     u32 j = 0;
-    UNROLL_BY(8)
+    UNROLL_BY(2)
     for (; j + 4 <= count; j += 4, value += 4 * dim) {
-      const float v0 = value[0], v1 = value[dim], v2 = value[2 * dim], v3 = value[3 * dim];
+      const Piece a = *(const Piece*)value, b = *(const Piece*)(value + dim), c = *(const Piece*)(value + 2 * dim), d = *(const Piece*)(value + 3 * dim);
       UNROLL
       for (u32 n = 0; n < N; n++) {
-        const f32x4 x = *(const f32x4*)(w + n * kPage + j);
-        o[n] = fma32(x.w, v3, fma32(x.z, v2, fma32(x.y, v1, fma32(x.x, v0, o[n]))));
+        const f32x4 w = *(const f32x4*)(weights + n * kPage + j);
+        add(w.x, n, a), add(w.y, n, b), add(w.z, n, c), add(w.w, n, d);
       }
     }
     UNROLL_BY(1)
-    for (; j < count; j++, value += dim)
+    for (; j < count; j++, value += dim) {
+      const Piece a = *(const Piece*)value;
       UNROLL
-    for (u32 n = 0; n < N; n++) o[n] = fma32(w[n * kPage + j], value[0], o[n]);
+      for (u32 n = 0; n < N; n++) add(weights[n * kPage + j], n, a);
+    }
     UNROLL
-    for (u32 n = 0; n < N; n++) publish_tagged(part + (head + n) * dim + i, o[n], tag);
+    for (u32 n = 0; n < N; n++)
+      UNROLL
+    for (u32 k = 0; k < K; k++) publish_tagged(part + n * dim + first + k, o[n][k], tag);
   }
+}
+
+// attend_heads is attention of N heads to a chunk of count positions, in one warp. A lane has the scores of two keys.
+template <u32 N>
+FN void attend_heads(u64* part, u64* totals, u32 shared, float* weights, const float* queries, const float* keys, const float* values, u32 dim, u32 count, float z, u32 tag) {
+  float s[N][2] = {};
+  const float* key = keys + 2 * lane();
+  UNROLL_BY(4)
+  for (u32 i = 0; i < dim; i += 4, key += 4 * kPage) {
+    const f32x2 a = *(const f32x2*)key, b = *(const f32x2*)(key + kPage), c = *(const f32x2*)(key + 2 * kPage), d = *(const f32x2*)(key + 3 * kPage);
+    UNROLL
+    for (u32 n = 0; n < N; n++) {
+      const f32x4 q = *(const f32x4*)(queries + n * dim + i);
+      s[n][0] = fma32(q.w, d.x, fma32(q.z, c.x, fma32(q.y, b.x, fma32(q.x, a.x, s[n][0]))));
+      s[n][1] = fma32(q.w, d.y, fma32(q.z, c.y, fma32(q.y, b.y, fma32(q.x, a.y, s[n][1]))));
+    }
+  }
+  UNROLL
+  for (u32 n = 0; n < N; n++) *(f32x2*)(weights + n * kPage + 2 * lane()) = {mul32(s[n][0], z), mul32(s[n][1], z)};
+  warp_barrier();
+  const bool low = lane() < count, high = lane() + 32 < count;
+  const float none = from_bits(0xff800000);
+  float m[N], l[N];
+  UNROLL
+  for (u32 n = 0; n < N; n++) {
+    s[n][0] = weights[n * kPage + lane()], s[n][1] = weights[n * kPage + lane() + 32];
+    m[n] = low ? s[n][0] : none;
+    const float other = high ? s[n][1] : none;
+    m[n] = other > m[n] ? other : m[n];
+  }
+  for (u32 d = 16; d > 0; d /= 2) {
+    UNROLL
+    for (u32 n = 0; n < N; n++) {
+      const float other = shuffle_xor(m[n], d);
+      m[n] = other > m[n] ? other : m[n];
+    }
+  }
+  UNROLL
+  for (u32 n = 0; n < N; n++) {
+    const float a = exp32(sub32(s[n][0], m[n])), b = exp32(sub32(s[n][1], m[n]));
+    s[n][0] = low ? a : 0.0f, s[n][1] = high ? b : 0.0f;
+    weights[n * kPage + lane()] = s[n][0], weights[n * kPage + lane() + 32] = s[n][1];
+    l[n] = add32(s[n][0], s[n][1]);
+  }
+  for (u32 d = 16; d > 0; d /= 2) {
+    UNROLL
+    for (u32 n = 0; n < N; n++) l[n] = add32(l[n], shuffle_xor(l[n], d));
+  }
+  warp_barrier();
+  if (lane() == 0) {
+    UNROLL
+    for (u32 n = 0; n < N; n++) publish_tagged(totals + n, m[n], tag), publish_tagged(totals + shared + n, l[n], tag);
+  }
+  if (dim % 128 == 0)
+    weigh_values<N, 4>(part, weights, values, dim, count, tag);
+  else if (dim % 64 == 0)
+    weigh_values<N, 2>(part, weights, values, dim, count, tag);
+  else
+    weigh_values<N, 1>(part, weights, values, dim, count, tag);
 }
 
 // attend computes the units of attention of a block in a layer, whose queries, keys and values are at qkv. The keys and values of a chunk are
 // those of its page, behind `offset`, or copies in shared memory; in the newest chunk the unit of the first heads stores the new ones. pages
-// counts the copies, and attend returns it for the next layer.
+// counts the copies, and attend returns it for the next layer. Heads are ready when the block meets; from there on each warp goes alone.
 template <u32 Stages, bool Staged>
 APART(u32) attend(const State* state, u64 offset, const Layer* layer, const float* qkv, u32 tag, u32 pages, u32* bad, u32 site) {
   Exchange* const x = exchange<Stages>();
-  const Heads h = x->heads;
-  const u32 dim = h.dim, shared = h.shared, group = h.group, kv_dim = h.kv_heads * dim;
-  const float* angles = (const float*)(shared_bytes() + x->room.angles);
-  float* queries = (float*)(shared_bytes() + x->room.scratch);  // and behind them the new key and the new value
-  float* weights = queries + (shared + 2) * dim;                // [group][64]
   UNROLL_BY(1)
-  for (u32 unit = block_x(); unit < h.units; unit += blocks_x()) {
+  for (u32 unit = block_x();;) {
+    const Heads& h = x->heads;
+    const u32 dim = opaque(h.dim), shared = opaque(h.shared), group = h.group, kv_dim = h.kv_heads * dim;  // nothing to keep for the next unit
+    const float* angles = (const float*)(shared_bytes() + x->room.angles);
+    float* queries = (float*)(shared_bytes() + x->room.scratch);
+    float* weights = queries + shared * dim;  // [group][64]
     const Unit u = unit == block_x() ? x->unit : unit_of(h, unit);
     const u32 chunk = u.chunk, kv = u.kv, first = u.first;
     const u32 count = least(kPage, h.position + 1 - chunk * kPage), slot = h.position % kPage;
@@ -478,57 +531,42 @@ APART(u32) attend(const State* state, u64 offset, const Layer* layer, const floa
     float* page_values = page_keys + (u64)kv_dim * kPage;
     float* keys = Staged ? (float*)(shared_bytes() + x->room.keys) : page_keys;
     float* values = Staged ? (float*)(shared_bytes() + x->room.values) : page_values;
+    if (Staged) fill_wait(&x->page_filled, pages % 2);
     UNROLL_BY(1)
     for (u32 w = warp(); w < group + 2 * newest; w += kWarps) {
-      const bool query = w < group;
-      prepare_head(queries + w * dim, qkv + (query ? kv * shared + first + w : h.heads + kv + (w - group) * h.kv_heads) * dim, dim, query ? &layer->q : w == group ? &layer->k : nullptr, angles, bad, query ? site : site + 1);
-    }
-    if (Staged) fill_wait(&x->page_filled, pages % 2);
-    compute_barrier();
-    if (newest) {
-      UNROLL_BY(1)
-      for (u32 i = thread(); i < dim; i += kThreads) {
-        const float key = queries[group * dim + i], value = queries[(group + 1) * dim + i];
-        if (Staged) keys[i * kPage + slot] = key, values[slot * dim + i] = value;
-        if (!Staged || first == 0) page_keys[i * kPage + slot] = key, page_values[slot * dim + i] = value;
+      const bool query = w < group, key = w == group;
+      float* to = query ? queries + w * dim : key ? keys + slot : values + slot * dim;
+      const u32 step = key ? kPage : 1;
+      prepare_head(to, step, qkv + (query ? kv * shared + first + w : h.heads + kv + (w - group) * h.kv_heads) * dim, dim, query ? &layer->q : key ? &layer->k : nullptr, angles, bad, query ? site : site + 1);
+      if (Staged && !query && first == 0) {
+        float* page = key ? page_keys + slot : page_values + slot * dim;
+        warp_barrier();
+        UNROLL_BY(1)
+        for (u32 i = lane(); i < dim; i += 32) page[i * step] = to[i * step];
       }
-      compute_barrier();
     }
-    if (group % 2 == 0)
-      score_heads<2>(weights, queries, keys, dim, group, h.z);
-    else
-      score_heads<1>(weights, queries, keys, dim, group, h.z);
     compute_barrier();
     u64* part = h.parts + ((u64)kv * h.chunks + chunk) * shared * (dim + 2);
-    UNROLL_BY(1)
-    for (u32 w = warp(); w < group; w += kWarps) {
-      float* p = weights + w * kPage + lane();
-      const bool low = lane() < count, high = lane() + 32 < count;
-      float m = low ? p[0] : from_bits(0xff800000);
-      if (high && p[32] > m) m = p[32];
-      for (u32 d = 16; d > 0; d /= 2) {
-        const float other = shuffle_xor(m, d);
-        m = other > m ? other : m;
-      }
-      p[0] = low ? exp32(sub32(p[0], m)) : 0.0f;
-      p[32] = high ? exp32(sub32(p[32], m)) : 0.0f;
-      const float l = fold(add32(p[0], p[32]));
-      if (lane() == 0) {
-        publish_tagged(part + shared * dim + first + w, m, tag);
-        publish_tagged(part + shared * dim + shared + first + w, l, tag);
-      }
-    }
-    compute_barrier();
+    auto heads = [&](auto n) INLINE {
+      constexpr u32 N = n.value;
+      UNROLL_BY(1)
+      for (u32 w = warp() * N; w < group; w += kWarps * N)
+        attend_heads<N>(part + (first + w) * dim, part + shared * dim + first + w, shared, weights + w * kPage, queries + w * dim, keys, values, dim, count, h.z, tag);
+    };
     if (group % 2 == 0)
-      weigh_values<2>(part + first * dim, weights, values, dim, group, count, tag);
+      heads(Count<2>());
     else
-      weigh_values<1>(part + first * dim, weights, values, dim, group, count, tag);
+      heads(Count<1>());
     pages++;
-    if (Staged) fill_again();
+    if (Staged) {
+      fill_again();
+      warp_barrier();
+      if (lane() == 0) arrivals_arrive(&x->page_emptied);
+    }
+    unit += blocks_x();
+    if (unit >= h.units) return pages;
     compute_barrier();
-    if (Staged && lane() == 0) arrivals_arrive(&x->page_emptied);
   }
-  return pages;
 }
 
 // merge_slice merges the chunks of 32 elements of a query head, in order, and publishes the result. One warp.
@@ -538,13 +576,17 @@ FN void merge_slice(const Heads& h, u32 tag, u32 first, float* att) {
   const u64* tops = part + shared * dim + head % shared;
   const u64* sums = part + head % shared * dim + first % dim + lane();
   float top = from_bits(0xff800000), l = 0, o = 0;
+  const float none = from_bits(0xff800000);
   UNROLL_BY(1)
   for (u32 begin = 0; begin < h.chunks; begin += 32) {
-    // Of the chunks of a round each lane has one: its maximum, the greatest so far, and the factors of section 12.
-    const u32 c = begin + lane();
-    const float none = from_bits(0xff800000);
-    u64 words[2];
-    await_words(words, tops + (u64)least(c, h.chunks - 1) * stride, shared, 1, tag);
+    // Of the chunks of a round each lane has one: its maximum, the greatest so far, and the factors of section 12. Sums are read
+    // beside the maxima, eight chunks at a time.
+    const u32 c = begin + lane(), end = least(begin + 32, h.chunks);
+    u64 words[10];
+    auto read = [&](u32 first) INLINE {
+      await_each(words, [=](u32 k) INLINE { return k < 2 ? tops + (u64)least(c, h.chunks - 1) * stride + k * shared : sums + (u64)least(first + k - 2, end - 1) * stride; }, 9, tag);
+    };
+    read(begin);
     const float own = c < h.chunks ? from_bits((u32)words[0]) : none, length = from_bits((u32)words[1]);
     float m = own;
     for (u32 w = 1; w < 32; w *= 2) {
@@ -556,23 +598,21 @@ FN void merge_slice(const Heads& h, u32 tag, u32 first, float* att) {
     if (lane() == 0) previous = top;
     const float before = exp32(sub32(previous, m)), after = exp32(sub32(own, m));
     top = shuffle_from(m, 31);
-    const u32 end = least(begin + 32, h.chunks);
     UNROLL_BY(1)
-    for (u32 first = begin; first < end; first += 8) {
-      u64 sum[8];
-      await_words(sum, sums + (u64)first * stride, stride, end - first - 1, tag);
+    for (u32 first = begin;;) {
       UNROLL
       for (u32 i = 0; i < 8; i++)
         if (first + i < end) {
           const u32 from = (first + i) % 32;
           const float a = shuffle_from(before, from), b = shuffle_from(after, from), lc = shuffle_from(length, from);
-          if (first + i == 0) {
-            l = lc, o = from_bits((u32)sum[i]);
-          } else {
-            l = fma32(lc, b, mul32(l, a));
-            o = fma32(from_bits((u32)sum[i]), b, mul32(o, a));
-          }
+          const float sum = from_bits((u32)words[2 + i]);
+          const bool one = first + i == 0;
+          const float longer = fma32(lc, b, mul32(l, a)), more = fma32(sum, b, mul32(o, a));
+          l = one ? lc : longer, o = one ? sum : more;
         }
+      first += 8;
+      if (first >= end) break;
+      read(first);
     }
   }
   publish(att + place(first + lane()), mul32(o, div32(1.0f, l)));
@@ -628,7 +668,7 @@ FN void step(const State* state, const u32* steps, const Layer* layers, u32 coun
     r.sums = r.vector + 4 * padded(widest);
     r.angles = r.sums + 64 * most_lines;
     r.scratch = r.angles + 4 * dim;
-    r.keys = r.scratch + 4 * ((shared + 2) * dim + shared * kPage);
+    r.keys = r.scratch + 4 * shared * (dim + kPage);
     r.values = r.keys + 4 * kPage * dim;
     Heads& h = e->heads;
     h.heads = heads, h.kv_heads = kv_heads, h.shared = shared, h.group = group, h.splits = splits, h.dim = dim, h.position = position, h.chunks = chunks, h.units = units, h.z = z, h.parts = parts;
@@ -698,7 +738,6 @@ FN void step(const State* state, const u32* steps, const Layer* layers, u32 coun
       const Matrix* m = &e->table[layer % 2].matrices[phase % 4];
       const u32 first = s.first * 16, rows = s.own * 16, apart = s.results * 16;
       const bool pairs = kind == kGateUp, biased = m->bias != nullptr, adds = kind == kO || kind == kDown;
-      float* to = in + s.output;
       float scale = 0, shift = 0, up_scale = 0, up_shift = 0, old = 0;
       auto factors = [&](u32 i) INLINE {
         const u32 row = first + i;
@@ -714,29 +753,36 @@ FN void step(const State* state, const u32* steps, const Layer* layers, u32 coun
           if (m[-1].pre.kind != kNoNorm) old = normalized(e->pre, old, m[-1].pre.w, m[-1].pre.b, row, m[-1].pre.kind);
         }
       };
-      if (self < rows) factors(self);
+      // A warp has 32 rows, of which the last may be more than there are.
+      const bool some = self - lane() < rows;
+      if (some) factors(least(self, rows - 1));
       codes_barrier();
       const float a = e->maximum;
       const i32 excess = 2 * warp_sum(lane() < kWarps ? e->sums[lane()] : 0);  // the codes of trits are 2 more than the trits
       float by = over127(mul32(scale, a)), up_by = over127(mul32(up_scale, a));
+      float* out = kind == kHead ? logits : in + s.output;
+      const bool straight = kind == kQKV || kind == kHead;
       sums_barrier();
       UNROLL_BY(1)
-      for (u32 i = self; i < rows; i += kResultThreads) {
-        if (i != self) factors(i), by = over127(mul32(scale, a)), up_by = over127(mul32(up_scale, a));
-        auto result = [&](u32 i, float by, float shift) INLINE {
-          const float v = mul32(to_float(sums[i] - excess), by);
-          sums[i] = 0;
-          return biased ? add32(v, shift) : v;
-        };
+      for (u32 i = self; i - lane() < rows; i += kResultThreads) {
+        if (i != self) factors(least(i, rows - 1)), by = over127(mul32(scale, a)), up_by = over127(mul32(up_scale, a));
+        const bool own = i < rows;
         const u32 row = first + i;
-        float v = result(i, by, shift);
-        if (pairs) v = gate(v, result(rows + i, up_by, up_shift), mode == kReLU2);
-        if (adds) v = add32(old, v);
-        if (kind == kHead)
-          logits[row] = v;
-        else
-          publish(to + (kind == kQKV ? row : place(row)), v);
-        if (phase + 1 == 4 * count) x[row] = v;
+        const i32 sum = sums[i], up_sum = sums[pairs ? rows + i : i];
+        float v = mul32(to_float(sum - excess), by);
+        const float shifted = add32(v, shift);
+        v = biased ? shifted : v;
+        if (pairs) {
+          float up = mul32(to_float(up_sum - excess), up_by);
+          const float up_shifted = add32(up, up_shift);
+          v = gate(v, biased ? up_shifted : up, mode == kReLU2);
+        }
+        const float added = add32(old, v);
+        v = adds ? added : v;
+        if (own) publish(out + (straight ? row : place(row)), v);
+        if (own) sums[i] = 0;
+        if (own && pairs) sums[rows + i] = 0;
+        if (own && phase + 1 == 4 * count) x[row] = v;
       }
       if (kind == kDown) in += at_of.words;
     }
@@ -755,12 +801,7 @@ FN void step(const State* state, const u32* steps, const Layer* layers, u32 coun
     const Shape& s = e->shapes[kind];
     const Part part = s.parts[warp()];
     const u32 groups = s.groups, turns = s.turns;
-    quantize_vector(codes, (float*)(codes + padded(widest)), e, s, in + s.input, l->matrices + phase % 4, bad, site);
-
-    // The product, a group of tiles at a time, whose tiles are in registers when its turn comes. Codes behind the vector are zero, and
-    // lanes without a sum add to the spare words: a branch would take longer.
-    const u32 line = shared_address(codes) + lane() % 4 * 32, end = line + groups * (kGroup * 128), spare = shared_address(e->spare + lane());
-    u32 q = line + part.group * (kGroup * 128), sum = shared_address(codes + 5 * padded(widest)) + lane() / 4 * 4 + part.line * 64;
+    // Tiles of a turn are in registers before it begins, and those of the first before the vector is there.
     u32x4 t0 = {}, t1 = {}, t2 = {}, t3 = {};
     auto load = [&]() INLINE {
       fill_wait(e->filled + slot, parity);
@@ -768,29 +809,38 @@ FN void step(const State* state, const u32* steps, const Layer* layers, u32 coun
       t0 = load_shared(from), t1 = load_shared(from + 512), t2 = load_shared(from + 1024), t3 = load_shared(from + 1536);
     };
     if (turns > 0) load();
+    quantize_vector(codes, (float*)(codes + padded(widest)), e, s, in + s.input, l->matrices + phase % 4, bad, site);
+
+    // The product, a group of tiles at a time. Codes behind the vector are zero, and a warp that has no group in the last turn adds to the
+    // spare words: a branch would take longer.
+    const u32 line = shared_address(codes) + lane() % 4 * 32, end = line + groups * (kGroup * 128), spare = shared_address(e->spare + lane());
+    u32 q = line + part.group * (kGroup * 128), sum = shared_address(codes + 5 * padded(widest)) + lane() / 4 * 4 + part.line * 64;
     codes_barrier();
     UNROLL_BY(1)
     for (u32 turn = 0; turn < turns;) {
-      const u32x4 low0 = load_shared(q), high0 = load_shared(q + 16), low1 = load_shared(q + 128), high1 = load_shared(q + 144);
-      const u32x4 low2 = load_shared(q + 256), high2 = load_shared(q + 272), low3 = load_shared(q + 384), high3 = load_shared(q + 400);
-      i32 acc[4][4] = {};
-      auto multiply = [&](const u32x4& t, const u32x4& low, const u32x4& high) INLINE {
-        mma_u8(acc[0], t.x & 0x03030303, t.y & 0x03030303, t.z & 0x03030303, t.w & 0x03030303, low.x, low.y);
-        mma_u8(acc[1], t.x & 0x0c0c0c0c, t.y & 0x0c0c0c0c, t.z & 0x0c0c0c0c, t.w & 0x0c0c0c0c, low.z, low.w);
-        mma_u8(acc[2], t.x & 0x30303030, t.y & 0x30303030, t.z & 0x30303030, t.w & 0x30303030, high.x, high.y);
-        mma_u8(acc[3], t.x & 0xc0c0c0c0, t.y & 0xc0c0c0c0, t.z & 0xc0c0c0c0, t.w & 0xc0c0c0c0, high.z, high.w);
+      i32 acc[2][4] = {};
+      auto multiply = [&](const u32x4& t, u32 q) INLINE {
+        const u32x4 low = load_shared(q), high = load_shared(q + 16);
+        const u32 codes[8] = {low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w};
+        UNROLL
+        for (u32 p = 0; p < 4; p++) {
+          const u32 mask = 0x03030303u << 2 * p;
+          acc[0][p] = dot_masks(t.z & mask, codes[2 * p + 1], dot_masks(t.x & mask, codes[2 * p], acc[0][p]));
+          acc[1][p] = dot_masks(t.w & mask, codes[2 * p + 1], dot_masks(t.y & mask, codes[2 * p], acc[1][p]));
+        }
       };
-      multiply(t0, low0, high0), multiply(t1, low1, high1), multiply(t2, low2, high2), multiply(t3, low3, high3);
+      multiply(t0, q), multiply(t1, q + 128), multiply(t2, q + 256), multiply(t3, q + 384);
       if (lane() == 0) arrivals_arrive(e->emptied + slot);
       slot = slot + 1 == Stages ? 0 : slot + 1, parity ^= slot == 0;
-      const u32 to = lane() % 4 == 0 && turn < part.count ? sum : spare;
-      if (++turn < turns) load();
+      const u32 to = turn < part.count ? sum : spare;
       // The masked codes of plane p are 4^p times too great, and so is their sum.
-      shared_add(to, acc[0][0] + (acc[1][0] >> 2) + (acc[2][0] >> 4) + (acc[3][0] >> 6));
-      shared_add(to == spare ? spare : to + 32, acc[0][2] + (acc[1][2] >> 2) + (acc[2][2] >> 4) + (acc[3][2] >> 6));
+      shared_add(to, acc[0][0] + (acc[0][1] >> 2) + (acc[0][2] >> 4) + (acc[0][3] >> 6));
+      shared_add(to == spare ? spare : to + 32, acc[1][0] + (acc[1][1] >> 2) + (acc[1][2] >> 4) + (acc[1][3] >> 6));
       q += kGroup * 128;
       sum = q == end ? sum + 64 : sum;
       q = q == end ? line : q;
+      if (++turn == turns) break;
+      load();
     }
     sums_ready();
     if (kind == kDown) in += at_of.words;

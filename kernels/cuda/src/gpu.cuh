@@ -16,6 +16,9 @@ typedef unsigned long long u64;
 struct alignas(16) u32x4 {
   u32 x, y, z, w;
 };
+struct alignas(8) f32x2 {
+  float x, y;
+};
 struct alignas(16) f32x4 {
   float x, y, z, w;
 };
@@ -111,13 +114,6 @@ FN void mma_s8(i32 c[4], u32 a0, u32 a1, u32 a2, u32 a3, u32 b0, u32 b1) {
                : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
 }
 
-// mma_u8 is mma_s8 with unsigned bytes in a.
-FN void mma_u8(i32 c[4], u32 a0, u32 a1, u32 a2, u32 a3, u32 b0, u32 b1) {
-  asm volatile("mma.sync.aligned.m16n8k32.row.col.s32.u8.s8.s32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-               : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
-               : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
-}
-
 // warp_greatest is the greatest v of the lanes, and warp_sum the sum.
 FN u32 warp_greatest(u32 v) {
   u32 r;
@@ -128,6 +124,13 @@ FN i32 warp_sum(i32 v) {
   i32 r;
   asm volatile("redux.sync.add.s32 %0, %1, 0xffffffff;" : "=r"(r) : "r"(v));
   return r;
+}
+
+// warp_all reports whether v is true in all lanes.
+FN bool warp_all(bool v) {
+  u32 r;
+  asm volatile("{\n\t.reg .pred p;\n\tsetp.ne.u32 p, %1, 0;\n\tvote.sync.all.pred p, p, 0xffffffff;\n\tselp.u32 %0, 1, 0, p;\n\t}" : "=r"(r) : "r"((u32)v));
+  return r != 0;
 }
 
 // greatest_magnitude is the greater of a, which is not negative, and |b|, or NaN if either is.
@@ -160,6 +163,13 @@ FN u32 low_bytes(u32 a, u32 b, u32 c, u32 d) {
 FN i32 dot_bytes(u32 a, u32 b, i32 c) {
   i32 r;
   asm("dp4a.s32.s32 %0, %1, %2, %3;" : "=r"(r) : "r"(a), "r"(b), "r"(c));
+  return r;
+}
+
+// dot_masks is dot_bytes with unsigned bytes in a.
+FN i32 dot_masks(u32 a, u32 b, i32 c) {
+  i32 r;
+  asm("dp4a.u32.s32 %0, %1, %2, %3;" : "=r"(r) : "r"(a), "r"(b), "r"(c));
   return r;
 }
 
@@ -244,10 +254,13 @@ FN void arrivals_init(u64* p, u32 threads) { asm volatile("mbarrier.init.shared.
 FN void arrivals_announce(u64* p) { asm volatile("cp.async.mbarrier.arrive.noinc.shared.b64 [%0];" ::"r"(shared_address(p)) : "memory"); }
 // arrivals_arrive announces that this thread is done with what the word is about.
 FN void arrivals_arrive(u64* p) { asm volatile("mbarrier.arrive.shared.b64 _, [%0];" ::"r"(shared_address(p)) : "memory"); }
+#if __CUDA_ARCH__ >= 900
+#define TRY_WAIT "try_wait"
+#else
+#define TRY_WAIT "test_wait"
+#endif
 FN void arrivals_wait(u64* p, u32 parity) {
-  u32 done = 0;
-  while (!done)
-    asm volatile("{\n\t.reg .pred p;\n\tmbarrier.test_wait.parity.shared.b64 p, [%1], %2;\n\tselp.u32 %0, 1, 0, p;\n\t}" : "=r"(done) : "r"(shared_address(p)), "r"(parity) : "memory");
+  asm volatile("{\n\t.reg .pred p;\nAGAIN:\n\tmbarrier." TRY_WAIT ".parity.shared.b64 p, [%0], %1;\n\t@!p bra.uni AGAIN;\n\t}" ::"r"(shared_address(p)), "r"(parity) : "memory");
 }
 
 // Filling is a word in shared memory that tells when the copies of one warp are there, and is waited for as arrivals are.
