@@ -75,7 +75,7 @@ func (e *Engine) shapeStep() (stepShape, bool) {
 	share := func(rows int) int { return (rows/tileRows + s.grid - 1) / s.grid }
 	s.lines = max(share(qDim+2*c.KVHeads*c.HeadDim), share(c.Hidden), 2*share(c.FFN), share(e.p.headTernary.rows))
 	page := 4 * 2 * kernels.PageLen * c.HeadDim
-	rest := 4*((shared+1)*c.HeadDim+kernels.PageLen*shared) + 5*padded(s.widest) + 4*tileRows*s.lines + exchangeLen
+	rest := 4*((shared+3)*c.HeadDim+kernels.PageLen*shared) + 5*padded(s.widest) + 4*tileRows*s.lines + exchangeLen
 	for _, k := range stepKernels {
 		s.kernel, s.shared = k.kernel, stepWarps*k.ring*tileBytes+rest
 		if k.staged {

@@ -168,6 +168,7 @@ FN void copy_async(void* to, const void* from) { memcpy((void*)aligned(to), alig
 FN u32 shared_address(const void* p) { return (u32)((const u8*)p - emulator::shared_memory); }
 FN u32x4 load_shared(u32 from) { return *(const u32x4*)aligned(emulator::shared_memory + from); }
 FN void store_shared(u32 to, float v) { *(float*)(emulator::shared_memory + to) = v; }
+FN f32x2 load_shared_pair(u32 from) { return *(const f32x2*)(emulator::shared_memory + from); }
 FN float load_shared_float(u32 from) { return *(const float*)(emulator::shared_memory + from); }
 FN void copy_commit() {}
 template <int N>

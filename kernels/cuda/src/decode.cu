@@ -91,7 +91,7 @@ struct Heads {
   u64* parts;  // for each kv head and chunk: shared*dim sums, shared maxima, shared totals
 };
 
-// Room says where in shared memory what has no fixed place is: angles of the position; queries and scores; keys and values of a chunk,
+// Room says where in shared memory what has no fixed place is: angles of the position; queries, a new key and value, and scores; keys and values of a chunk,
 // [dim][64] and [64][dim].
 struct Room {
   u32 vector, sums, angles, scratch, keys, values;
@@ -154,24 +154,18 @@ FN bool there(const u32& v, u32) { return v != kEmpty; }
 FN bool there(const u32x4& v, u32) { return v.x != kEmpty && v.y != kEmpty && v.z != kEmpty && v.w != kEmpty; }
 FN bool there(const u64& v, u32 tag) { return (u32)(v >> 32) == tag; }
 
-// await_each reads N words in each lane of a warp, the address of each from a function, but none behind last, until all are there. While
-// the first are not, the others are left alone: all blocks wait at the same time, and each read is traffic. await_words reads words `step`
-// from one to the next.
+// await_each reads N words in each lane of a warp, the address of each from a function, but none behind last, until all are there.
+// await_words reads words `step` from one to the next.
 template <int N, class W, class At>
 FN void await_each(W (&w)[N], At at, u32 last, u32 tag) {
-  w[0] = load_relaxed(at(0));
-  while (!warp_all(there(w[0], tag))) {
+  for (;;) {
+    bool all = true;
+    UNROLL
+    for (u32 k = 0; k < N; k++) w[k] = load_relaxed(at(least(k, last)));
+    UNROLL
+    for (u32 k = 0; k < N; k++) all &= there(w[k], tag);
+    if (warp_all(all)) return;
     idle();
-    w[0] = load_relaxed(at(0));
-  }
-  for (bool all = N == 1; !all;) {
-    UNROLL
-    for (u32 k = 1; k < N; k++) w[k] = load_relaxed(at(least(k, last)));
-    all = true;
-    UNROLL
-    for (u32 k = 1; k < N; k++) all &= there(w[k], tag);
-    all = warp_all(all);
-    if (!all) idle();
   }
 }
 template <int N, class W>
@@ -358,8 +352,8 @@ FN void quantize_vector(u8* codes, float* v, Exchange* x, const Shape& s, const 
 enum : u32 { kSiLU = 2, kReLU2 = 3 };
 
 // prepare_head waits for a head of dim elements, a multiple of 32 up to 256, and unless it is a value normalizes it and rotates it, in one
-// warp. Elements of the result are `step` apart.
-FN void prepare_head(float* to, u32 step, const float* from, u32 dim, const NormOf* norm, const float* angles, u32* bad, u32 site) {
+// warp.
+FN void prepare_head(float* to, const float* from, u32 dim, const NormOf* norm, const float* angles, u32* bad, u32 site) {
   const u32 half = dim / 2;
   if (norm && norm->kind == kNoNorm && dim % 64 == 0) {  // pairs that turn are in one lane
     u32 words[8];
@@ -369,8 +363,8 @@ FN void prepare_head(float* to, u32 step, const float* from, u32 dim, const Norm
       if (k * 64 < dim) {
         const u32 i = lane() + 32 * k;
         const float p = from_bits(words[2 * k]), q = from_bits(words[2 * k + 1]), c = angles[i], s = angles[i + half];
-        to[i * step] = sub32(mul32(p, c), mul32(q, s));
-        to[(i + half) * step] = add32(mul32(q, c), mul32(p, s));
+        to[i] = sub32(mul32(p, c), mul32(q, s));
+        to[i + half] = add32(mul32(q, c), mul32(p, s));
       }
     return;
   }
@@ -378,20 +372,20 @@ FN void prepare_head(float* to, u32 step, const float* from, u32 dim, const Norm
   await_words(words, (const u32*)from + lane(), 32, dim / 32 - 1);
   UNROLL
   for (u32 k = 0; k < 8; k++)
-    if (32 * k < dim) to[(32 * k + lane()) * step] = from_bits(words[k]);
+    if (32 * k < dim) to[32 * k + lane()] = from_bits(words[k]);
   if (!norm) return;
   if (norm->kind != kNoNorm) {
     Deviation d = {0, 1, true};
     float l = 0;
     if (norm->kind == kLayer) {
       UNROLL_BY(1)
-      for (u32 i = lane(); i < dim; i += 32) l = add32(l, to[i * step]);
+      for (u32 i = lane(); i < dim; i += 32) l = add32(l, to[i]);
       d.mean = div32(fold(l), (float)dim);
       l = 0;
     }
     UNROLL_BY(1)
     for (u32 i = lane(); i < dim; i += 32) {
-      const float v = sub32(to[i * step], d.mean);
+      const float v = sub32(to[i], d.mean);
       l = fma32(v, v, l);
     }
     const float ss = fold(l);
@@ -399,8 +393,8 @@ FN void prepare_head(float* to, u32 step, const float* from, u32 dim, const Norm
     bool ok = finite(ss) && finite(d.r);
     UNROLL_BY(1)
     for (u32 i = lane(); i < dim; i += 32) {
-      const float v = normalized(d, to[i * step], norm->w, norm->b, i, norm->kind);
-      to[i * step] = v;
+      const float v = normalized(d, to[i], norm->w, norm->b, i, norm->kind);
+      to[i] = v;
       ok = ok && finite(v);
     }
     if (!ok) atomic_min(bad, site);
@@ -408,42 +402,61 @@ FN void prepare_head(float* to, u32 step, const float* from, u32 dim, const Norm
   warp_barrier();
   UNROLL_BY(1)
   for (u32 i = lane(); i < half; i += 32) {
-    const float p = to[i * step], q = to[(i + half) * step], c = angles[i], s = angles[i + half];
-    to[i * step] = sub32(mul32(p, c), mul32(q, s));
-    to[(i + half) * step] = add32(mul32(q, c), mul32(p, s));
+    const float p = to[i], q = to[i + half], c = angles[i], s = angles[i + half];
+    to[i] = sub32(mul32(p, c), mul32(q, s));
+    to[i + half] = add32(mul32(q, c), mul32(p, s));
   }
 }
 
-// weigh_values adds the values of a chunk by weights for N heads in one warp, of which a lane has K elements next to each other.
-template <u32 N, u32 K>
-FN void weigh_values(u64* part, const float* weights, const float* values, u32 dim, u32 count, u32 tag) {
-  struct alignas(4 * K) Piece {
-    float v[K];
-  };
+// Reads of keys and values: of shared memory by its address, or with Staged false of the page itself. Those of shared memory keep their
+// order, so that a batch of them is under way before the first is used.
+template <bool Staged>
+FN void read(u64 at, float (&v)[1]) {
+  v[0] = Staged ? load_shared_float((u32)at) : *(const float*)at;
+}
+template <bool Staged>
+FN void read(u64 at, float (&v)[2]) {
+  const f32x2 p = Staged ? load_shared_pair((u32)at) : *(const f32x2*)at;
+  v[0] = p.x, v[1] = p.y;
+}
+template <bool Staged>
+FN void read(u64 at, float (&v)[4]) {
+  const u32x4 p = Staged ? load_shared((u32)at) : *(const u32x4*)at;
+  v[0] = from_bits(p.x), v[1] = from_bits(p.y), v[2] = from_bits(p.z), v[3] = from_bits(p.w);
+}
+
+// weigh_values adds the values of a chunk by weights for N heads in one warp, of which a lane has K elements next to each other. weights is an
+// address in shared memory.
+template <bool Staged, u32 N, u32 K>
+FN void weigh_values(u64* part, u32 weights, u64 values, u32 dim, u32 count, u32 tag) {
   UNROLL_BY(1)
   for (u32 first = lane() * K; first < dim; first += 32 * K) {
-    const float* value = values + first;
+    u64 value = values + 4 * first;
     float o[N][K] = {};
-    auto add = [&](float w, u32 n, const Piece& p) INLINE {
-      UNROLL
-      for (u32 k = 0; k < K; k++) o[n][k] = fma32(w, p.v[k], o[n][k]);
-    };
     u32 j = 0;
-    UNROLL_BY(2)
-    for (; j + 4 <= count; j += 4, value += 4 * dim) {
-      const Piece a = *(const Piece*)value, b = *(const Piece*)(value + dim), c = *(const Piece*)(value + 2 * dim), d = *(const Piece*)(value + 3 * dim);
+    // add adds 16 positions, all of which are read before. Behind the last is anything: the weights are zero there, and 0 * -0 changes no sum.
+    auto add = [&](auto whole) INLINE {
+      float v[16][K], w[N][4][4];
       UNROLL
-      for (u32 n = 0; n < N; n++) {
-        const f32x4 w = *(const f32x4*)(weights + n * kPage + j);
-        add(w.x, n, a), add(w.y, n, b), add(w.z, n, c), add(w.w, n, d);
+      for (u32 i = 0; i < 4; i++) {
+        UNROLL
+        for (u32 n = 0; n < N; n++) read<true>(weights + 4 * (n * kPage + j + 4 * i), w[n][i]);
+        UNROLL
+        for (u32 e = 0; e < 4; e++) read<Staged>(value + 4 * (4 * i + e) * dim, v[4 * i + e]);
       }
-    }
-    UNROLL_BY(1)
-    for (; j < count; j++, value += dim) {
-      const Piece a = *(const Piece*)value;
       UNROLL
-      for (u32 n = 0; n < N; n++) add(weights[n * kPage + j], n, a);
-    }
+      for (u32 i = 0; i < 16; i++)
+        UNROLL
+      for (u32 k = 0; k < K; k++) {
+        const float x = whole.value || j + i < count ? v[i][k] : -0.0f;
+        UNROLL
+        for (u32 n = 0; n < N; n++) o[n][k] = fma32(w[n][i / 4][i % 4], x, o[n][k]);
+      }
+      j += 16, value += 64 * dim;
+    };
+    UNROLL_BY(1)
+    while (j + 16 <= count) add(Count<1>());
+    if (j < count) add(Count<0>());
     UNROLL
     for (u32 n = 0; n < N; n++)
       UNROLL
@@ -452,19 +465,26 @@ FN void weigh_values(u64* part, const float* weights, const float* values, u32 d
 }
 
 // attend_heads is attention of N heads to a chunk of count positions, in one warp. A lane has the scores of two keys.
-template <u32 N>
-FN void attend_heads(u64* part, u64* totals, u32 shared, float* weights, const float* queries, const float* keys, const float* values, u32 dim, u32 count, float z, u32 tag) {
+template <bool Staged, u32 N>
+FN void attend_heads(u64* part, u64* totals, u32 shared, float* weights, const float* queries, u64 keys, u64 values, u32 dim, u32 count, float z, u32 tag) {
   float s[N][2] = {};
-  const float* key = keys + 2 * lane();
-  UNROLL_BY(4)
-  for (u32 i = 0; i < dim; i += 4, key += 4 * kPage) {
-    const f32x2 a = *(const f32x2*)key, b = *(const f32x2*)(key + kPage), c = *(const f32x2*)(key + 2 * kPage), d = *(const f32x2*)(key + 3 * kPage);
+  u64 key = keys + 8 * lane();
+  u32 query = shared_address(queries);
+  // All of 32 elements are read before any is used.
+  UNROLL_BY(1)
+  for (u32 i = 0; i < dim; i += 32, key += 128 * kPage, query += 128) {
+    float k[32][2], q[N][8][4];
     UNROLL
-    for (u32 n = 0; n < N; n++) {
-      const f32x4 q = *(const f32x4*)(queries + n * dim + i);
-      s[n][0] = fma32(q.w, d.x, fma32(q.z, c.x, fma32(q.y, b.x, fma32(q.x, a.x, s[n][0]))));
-      s[n][1] = fma32(q.w, d.y, fma32(q.z, c.y, fma32(q.y, b.y, fma32(q.x, a.y, s[n][1]))));
+    for (u32 j = 0; j < 8; j++) {
+      UNROLL
+      for (u32 n = 0; n < N; n++) read<true>(query + 4 * n * dim + 16 * j, q[n][j]);
+      UNROLL
+      for (u32 e = 0; e < 4; e++) read<Staged>(key + 4 * (4 * j + e) * kPage, k[4 * j + e]);
     }
+    UNROLL
+    for (u32 j = 0; j < 32; j++)
+      UNROLL
+    for (u32 n = 0; n < N; n++) s[n][0] = fma32(q[n][j / 4][j % 4], k[j][0], s[n][0]), s[n][1] = fma32(q[n][j / 4][j % 4], k[j][1], s[n][1]);
   }
   UNROLL
   for (u32 n = 0; n < N; n++) *(f32x2*)(weights + n * kPage + 2 * lane()) = {mul32(s[n][0], z), mul32(s[n][1], z)};
@@ -503,11 +523,11 @@ FN void attend_heads(u64* part, u64* totals, u32 shared, float* weights, const f
     for (u32 n = 0; n < N; n++) publish_tagged(totals + n, m[n], tag), publish_tagged(totals + shared + n, l[n], tag);
   }
   if (dim % 128 == 0)
-    weigh_values<N, 4>(part, weights, values, dim, count, tag);
+    weigh_values<Staged, N, 4>(part, shared_address(weights), values, dim, count, tag);
   else if (dim % 64 == 0)
-    weigh_values<N, 2>(part, weights, values, dim, count, tag);
+    weigh_values<Staged, N, 2>(part, shared_address(weights), values, dim, count, tag);
   else
-    weigh_values<N, 1>(part, weights, values, dim, count, tag);
+    weigh_values<Staged, N, 1>(part, shared_address(weights), values, dim, count, tag);
 }
 
 // attend computes the units of attention of a block in a layer, whose queries, keys and values are at qkv. The keys and values of a chunk are
@@ -522,7 +542,7 @@ APART(u32) attend(const State* state, u64 offset, const Layer* layer, const floa
     const u32 dim = opaque(h.dim), shared = opaque(h.shared), group = h.group, kv_dim = h.kv_heads * dim;  // nothing to keep for the next unit
     const float* angles = (const float*)(shared_bytes() + x->room.angles);
     float* queries = (float*)(shared_bytes() + x->room.scratch);
-    float* weights = queries + shared * dim;  // [group][64]
+    float* weights = queries + (shared + 2) * dim;  // [group][64], behind the new key and the new value
     const Unit u = unit == block_x() ? x->unit : unit_of(h, unit);
     const u32 chunk = u.chunk, kv = u.kv, first = u.first;
     const u32 count = least(kPage, h.position + 1 - chunk * kPage), slot = h.position % kPage;
@@ -535,14 +555,18 @@ APART(u32) attend(const State* state, u64 offset, const Layer* layer, const floa
     UNROLL_BY(1)
     for (u32 w = warp(); w < group + 2 * newest; w += kWarps) {
       const bool query = w < group, key = w == group;
-      float* to = query ? queries + w * dim : key ? keys + slot : values + slot * dim;
+      float* to = queries + w * dim;
+      prepare_head(to, qkv + (query ? kv * shared + first + w : h.heads + kv + (w - group) * h.kv_heads) * dim, dim, query ? &layer->q : key ? &layer->k : nullptr, angles, bad, query ? site : site + 1);
+      if (query) continue;
+      float* page = key ? page_keys + slot : page_values + slot * dim;
+      float* copy = key ? keys + slot : values + slot * dim;
       const u32 step = key ? kPage : 1;
-      prepare_head(to, step, qkv + (query ? kv * shared + first + w : h.heads + kv + (w - group) * h.kv_heads) * dim, dim, query ? &layer->q : key ? &layer->k : nullptr, angles, bad, query ? site : site + 1);
-      if (Staged && !query && first == 0) {
-        float* page = key ? page_keys + slot : page_values + slot * dim;
-        warp_barrier();
-        UNROLL_BY(1)
-        for (u32 i = lane(); i < dim; i += 32) page[i * step] = to[i * step];
+      warp_barrier();
+      UNROLL_BY(2)
+      for (u32 i = lane(); i < dim; i += 32) {
+        const float v = to[i];
+        copy[i * step] = v;
+        if (Staged && first == 0) page[i * step] = v;
       }
     }
     compute_barrier();
@@ -551,7 +575,7 @@ APART(u32) attend(const State* state, u64 offset, const Layer* layer, const floa
       constexpr u32 N = n.value;
       UNROLL_BY(1)
       for (u32 w = warp() * N; w < group; w += kWarps * N)
-        attend_heads<N>(part + (first + w) * dim, part + shared * dim + first + w, shared, weights + w * kPage, queries + w * dim, keys, values, dim, count, h.z, tag);
+        attend_heads<Staged, N>(part + (first + w) * dim, part + shared * dim + first + w, shared, weights + w * kPage, queries + w * dim, Staged ? shared_address(keys) : (u64)keys, Staged ? shared_address(values) : (u64)values, dim, count, h.z, tag);
     };
     if (group % 2 == 0)
       heads(Count<2>());
@@ -668,7 +692,7 @@ FN void step(const State* state, const u32* steps, const Layer* layers, u32 coun
     r.sums = r.vector + 4 * padded(widest);
     r.angles = r.sums + 64 * most_lines;
     r.scratch = r.angles + 4 * dim;
-    r.keys = r.scratch + 4 * shared * (dim + kPage);
+    r.keys = r.scratch + 4 * ((shared + 2) * dim + shared * kPage);
     r.values = r.keys + 4 * kPage * dim;
     Heads& h = e->heads;
     h.heads = heads, h.kv_heads = kv_heads, h.shared = shared, h.group = group, h.splits = splits, h.dim = dim, h.position = position, h.chunks = chunks, h.units = units, h.z = z, h.parts = parts;
@@ -682,6 +706,7 @@ FN void step(const State* state, const u32* steps, const Layer* layers, u32 coun
 
   if (warp() == kCopier) {
     u32 slot = 0, parity = 1, pages = 0;
+    bool begun = false;
     auto copy_page = [&](u32 layer, u32 unit) INLINE {
       if (pages > 0) fill_wait(&e->page_emptied, (pages - 1) % 2);
       pages++;
@@ -711,6 +736,9 @@ FN void step(const State* state, const u32* steps, const Layer* layers, u32 coun
         const u8* from = tiles + ((u64)(part.line < own ? part.line : part.line + jump) * columns + part.group * kGroup) * 512;
         const u32 bytes = (u32)warp_sum(n) * 512;
         fill_wait(e->emptied + slot, parity);
+        // One at a time: words that blocks tell each other must not queue behind weights.
+        if (begun) fill_wait(e->filled + (slot == 0 ? Stages - 1 : slot - 1), slot == 0 ? parity : parity ^ 1);
+        begun = true;
         fill_begin(e->filled + slot, bytes);
         fill(e->filled + slot, shared_address(shared_bytes()) + slot * kStage + lane() * kGroupBytes, from, n * 512);
         fill_end(e->filled + slot);
@@ -802,11 +830,12 @@ FN void step(const State* state, const u32* steps, const Layer* layers, u32 coun
     const Part part = s.parts[warp()];
     const u32 groups = s.groups, turns = s.turns;
     // Tiles of a turn are in registers before it begins, and those of the first before the vector is there.
-    u32x4 t0 = {}, t1 = {}, t2 = {}, t3 = {};
+    u32x4 t[kGroup] = {};
     auto load = [&]() INLINE {
       fill_wait(e->filled + slot, parity);
       const u32 from = ring + slot * kStage;
-      t0 = load_shared(from), t1 = load_shared(from + 512), t2 = load_shared(from + 1024), t3 = load_shared(from + 1536);
+      UNROLL
+      for (u32 i = 0; i < kGroup; i++) t[i] = load_shared(from + 512 * i);
     };
     if (turns > 0) load();
     quantize_vector(codes, (float*)(codes + padded(widest)), e, s, in + s.input, l->matrices + phase % 4, bad, site);
@@ -829,7 +858,8 @@ FN void step(const State* state, const u32* steps, const Layer* layers, u32 coun
           acc[1][p] = dot_masks(t.w & mask, codes[2 * p + 1], dot_masks(t.y & mask, codes[2 * p], acc[1][p]));
         }
       };
-      multiply(t0, q), multiply(t1, q + 128), multiply(t2, q + 256), multiply(t3, q + 384);
+      UNROLL
+      for (u32 i = 0; i < kGroup; i++) multiply(t[i], q + 128 * i);
       if (lane() == 0) arrivals_arrive(e->emptied + slot);
       slot = slot + 1 == Stages ? 0 : slot + 1, parity ^= slot == 0;
       const u32 to = turn < part.count ? sum : spare;
