@@ -18,7 +18,6 @@ type single struct {
 	gains   driver.Ptr // weights of norms, in the order in which the kernel reads vectors
 	vectors driver.Ptr // what blocks tell each other, by layer
 	parts   driver.Ptr // chunks of attention
-	x       driver.Ptr // residual stream behind the last layer
 	best    driver.Ptr // image of the token to come (src/sample.cu), zero between steps
 
 	settings driver.Ptr // struct Settings of src/sample.cu
@@ -142,7 +141,6 @@ func (s *single) alloc(a allocator, c *Config, layers int) error {
 	piece(&s.gains, c.vectorLen(layers))
 	piece(&s.vectors, c.vectorLen(layers))
 	piece(&s.parts, c.partWords())
-	piece(&s.x, c.Hidden)
 	piece(&s.best, 2)
 	piece(&s.settings, 10)
 	piece(&s.seen, (c.Vocab+31)/32)
@@ -259,16 +257,12 @@ func (e *Engine) launchSingle(pick bool) {
 	if e.p.headTernary.rows > 0 {
 		logits = e.b.logits
 	}
-	d.args.Reset().Ptr(s.state).Ptr(s.steps).Ptr(s.layers).U32(uint32(len(e.p.layers))).Ptr(s.vectors).Ptr(s.parts).Ptr(s.x).Ptr(logits).Ptr(e.p.angles).U64(uint64(e.cache.pageBytes)).
+	d.args.Reset().Ptr(s.state).Ptr(s.steps).Ptr(s.layers).U32(uint32(len(e.p.layers))).Ptr(s.vectors).Ptr(s.parts).Ptr(e.b.final).Ptr(logits).Ptr(e.p.angles).U64(uint64(e.cache.pageBytes)).
 		U32(uint32(c.Hidden)).U32(uint32(c.FFN)).U32(uint32(c.Heads)).U32(uint32(c.KVHeads)).U32(uint32(c.HeadDim)).U32(uint32(c.Vocab)).
 		F32(float32(1 / math.Sqrt(float64(c.HeadDim)))).U32(uint32(mode)).U32(uint32(s.shape.widest)).U32(uint32(s.shape.lines)).Ptr(d.bad)
 	d.launch(s.shape.kernel, s.shape.grid, 1, stepThreads, s.shape.shared)
 
 	if logits == 0 {
-		if pre := e.p.layers[len(e.p.layers)-1].postMLPNorm; pre.kind != 0 {
-			d.norm(s.x, s.x, 1, c.Hidden, pre, last-1)
-		}
-		d.norm(e.b.final, s.x, 1, c.Hidden, e.p.norm, last)
 		d.multiplyDense(e.b.logits, c.Vocab, &e.p.headDense, e.b.final, 1, c.Hidden)
 	}
 	if pick {

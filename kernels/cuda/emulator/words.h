@@ -196,9 +196,11 @@ FN void arrivals_announce(u64* p) {
   if ((*p >> 32 & 0xffff) == (*p & 0xffff)) *p = (*p & 0xffff) | ((*p >> 63 ^ 1) << 63);
 }
 FN void arrivals_arrive(u64* p) { arrivals_announce(p); }
+FN void arrivals_arrive(u32 at) { arrivals_announce((u64*)(emulator::shared_memory + at)); }
 FN void arrivals_wait(u64* p, u32 parity) {
   while (*(volatile u64*)p >> 63 == parity) emulator::idle();
 }
+FN void arrivals_wait(u32 at, u32 parity) { arrivals_wait((u64*)(emulator::shared_memory + at), parity); }
 // A filling is arrivals of 32 lanes.
 FN void fill_init(u64* p) { arrivals_init(p, 32); }
 FN void fill_ready() {}
@@ -210,6 +212,7 @@ FN void fill(u64*, u32 to, const void* from, u32 bytes) {
 FN void fill_end(u64* p) { arrivals_announce(p); }
 FN void fill_again() {}
 FN void fill_wait(u64* p, u32 parity) { arrivals_wait(p, parity); }
+FN void fill_wait(u32 at, u32 parity) { arrivals_wait(at, parity); }
 FN f32x4 load_f32x4_if(bool wanted, const float* p) { return wanted ? *(const f32x4*)aligned(p) : f32x4{0, 0, 0, 0}; }
 FN void store_f32x4_if(bool wanted, float* p, const f32x4& v) {
   if (wanted) *(f32x4*)aligned(p) = v;

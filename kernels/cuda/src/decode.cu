@@ -186,17 +186,25 @@ FN Exchange* exchange() {
   return (Exchange*)(shared_bytes() + Stages * kWarps * kGroupBytes);
 }
 
-// sum_parts adds the sums of up to 16 blocks; what lies behind them in the first half is zero.
-FN float sum_parts(const Exchange* x, u32 blocks) {
-  const f32x4 p = *(const f32x4*)x->part, q = *(const f32x4*)(x->part + 4);
-  float sum = add32(add32(add32(add32(add32(add32(add32(p.x, p.y), p.z), p.w), q.x), q.y), q.z), q.w);
+// At is where the parts of shared memory are, as addresses in it. They are computed once: a pointer is made anew of the number of the
+// block in its cluster where it is used.
+struct At {
+  u32 ring, exchange, codes, vector, sums;
+};
+#define OF(member) (at.exchange + (u32)__builtin_offsetof(Exchange, member))
+
+// sum_parts adds the sums of up to 16 blocks, which are at part; what lies behind them in the first half is zero.
+FN float sum_parts(u32 part, u32 blocks) {
+  const u32x4 p = load_shared(part), q = load_shared(part + 16);
+  float sum = add32(add32(add32(from_bits(p.x), from_bits(p.y)), from_bits(p.z)), from_bits(p.w));
+  sum = add32(add32(add32(add32(sum, from_bits(q.x)), from_bits(q.y)), from_bits(q.z)), from_bits(q.w));
   UNROLL_BY(1)
-  for (u32 i = kWarps; i < blocks; i++) sum = add32(sum, x->part[i]);
+  for (u32 i = kWarps; i < blocks; i++) sum = add32(sum, load_shared_float(part + 4 * i));
   return sum;
 }
 
 // normalize_vector normalizes v in place. It begins and ends with a barrier.
-APART(bool) normalize_vector(float* v, u32 n, Exchange* x, const NormOf* norm, Deviation* keep) {
+APART(bool) normalize_vector(float* v, u32 n, u32 part, const NormOf* norm, Deviation* keep) {
   Deviation d = {0, 1, true};
   const u32 kind = norm->kind;
   auto each = [&](u32 block, auto step) INLINE {
@@ -209,10 +217,10 @@ APART(bool) normalize_vector(float* v, u32 n, Exchange* x, const NormOf* norm, D
     UNROLL_BY(1)
     for (u32 block = warp(); block == warp() || block * kBlock < n; block += kWarps) {
       const float l = fold(each(block * kBlock, step));
-      if (lane() == 0) x->part[block] = l;
+      if (lane() == 0) store_shared(part + 4 * block, l);
     }
     compute_barrier();
-    return sum_parts(x, (n + kBlock - 1) / kBlock);
+    return sum_parts(part, (n + kBlock - 1) / kBlock);
   };
   compute_barrier();
   if (kind == kLayer) {
@@ -236,14 +244,39 @@ APART(bool) normalize_vector(float* v, u32 n, Exchange* x, const NormOf* norm, D
   return d.ok;
 }
 
+// arrive waits for the elements of a block of a vector, four to a word, in one warp. gather waits for a vector and puts it into its order.
+FN void arrive(u32x4 (&w)[kBlock / 128], const float* from, u32 block) {
+  const u32x4* all = (const u32x4*)(from + block * kBlock) + lane();
+  for (;;) {
+    UNROLL
+    for (u32 k = 0; k < kBlock / 128; k++) w[k] = load_relaxed(all + 32 * k);
+    bool missing = false;
+    UNROLL
+    for (u32 k = 0; k < kBlock / 128; k++) missing |= !there(w[k], 0);
+    if (warp_all(!missing)) return;
+    idle();
+  }
+}
+FN void gather(u32 v, const float* from, u32 blocks) {
+  UNROLL_BY(1)
+  for (u32 block = warp(); block < blocks; block += kWarps) {
+    u32x4 w[kBlock / 128];
+    arrive(w, from, block);
+    const u32 to = v + (block * kBlock + lane()) * 4;
+    UNROLL
+    for (u32 k = 0; k < kBlock / 128; k++)
+      store_shared(to + 512 * k, from_bits(w[k].x)), store_shared(to + 512 * k + 128, from_bits(w[k].y)), store_shared(to + 512 * k + 256, from_bits(w[k].z)), store_shared(to + 512 * k + 384, from_bits(w[k].w));
+  }
+}
+
 // quantize_vector waits for a vector, the input of a matrix, normalizes it by pre and by own, and quantizes it
-// into codes, in the order of code_word, with zeros up to a whole block. It leaves their absolute maximum and their sums in x, and
-// ends before a barrier.
+// into codes, in the order of code_word, with zeros up to a whole block. It leaves their absolute maximum and their sums in the Exchange, and
+// ends before a barrier. v is the vector.
 //
 // Every block does this for every matrix, and all wait for it: what counts is the number of instructions from the last word that
 // arrives to the last code, and a branch counts for ten of them. So a warp takes a whole block of a sum: the squares of what arrives
 // are added where it arrives.
-FN void quantize_vector(u8* codes, float* v, Exchange* x, const Shape& s, const float* from, const Matrix* m, u32* bad, u32 site) {
+FN void quantize_vector(const At& at, float* v, Deviation* pre, const Shape& s, const float* from, const Matrix* m, u32* bad, u32 site) {
   const u32 n = s.columns * 128, blocks = s.blocks;
   const bool rms = m->own.kind == kRMS, whole = m->own.kind == kLayer || m->pre.kind != kNoNorm;
   const float eps = m->own.eps;
@@ -252,31 +285,10 @@ FN void quantize_vector(u8* codes, float* v, Exchange* x, const Shape& s, const 
     UNROLL
     for (u32 k = 0; k < kBlock / 128; k++) g[k] = gain[32 * k];
   };
-  // arrive waits for the elements of a block, four to a word.
-  auto arrive = [&](u32x4(&w)[kBlock / 128], u32 block) INLINE {
-    const u32x4* all = (const u32x4*)(from + block * kBlock) + lane();
-    for (;;) {
-      UNROLL
-      for (u32 k = 0; k < kBlock / 128; k++) w[k] = load_relaxed(all + 32 * k);
-      bool missing = false;
-      UNROLL
-      for (u32 k = 0; k < kBlock / 128; k++) missing |= !there(w[k], 0);
-      if (warp_all(!missing)) break;
-      idle();
-    }
-  };
   if (whole) {
-    UNROLL_BY(1)
-    for (u32 block = warp(); block < blocks; block += kWarps) {
-      u32x4 w[kBlock / 128];
-      arrive(w, block);
-      const u32 to = shared_address(v) + (block * kBlock + lane()) * 4;
-      UNROLL
-      for (u32 k = 0; k < kBlock / 128; k++)
-        store_shared(to + 512 * k, from_bits(w[k].x)), store_shared(to + 512 * k + 128, from_bits(w[k].y)), store_shared(to + 512 * k + 256, from_bits(w[k].z)), store_shared(to + 512 * k + 384, from_bits(w[k].w));
-    }
-    if (m->pre.kind != kNoNorm && !normalize_vector(v, n, x, &m->pre, &x->pre)) atomic_min(bad, site - 1);
-    if (m->own.kind == kLayer && !normalize_vector(v, n, x, &m->own, nullptr)) atomic_min(bad, site);
+    gather(at.vector, from, blocks);
+    if (m->pre.kind != kNoNorm && !normalize_vector(v, n, OF(part), &m->pre, pre)) atomic_min(bad, site - 1);
+    if (m->own.kind == kLayer && !normalize_vector(v, n, OF(part), &m->own, nullptr)) atomic_min(bad, site);
   }
   // Rounding is monotone: the greatest |x*w| times r is the greatest |y| of an RMS norm.
   float top = 0;
@@ -286,13 +298,13 @@ FN void quantize_vector(u8* codes, float* v, Exchange* x, const Shape& s, const 
     if (block < blocks) {
       f32x4 g[kBlock / 128];
       u32x4 w[kBlock / 128];
-      const u32 at = shared_address(v) + (block * kBlock + lane()) * 4;
+      const u32 place = at.vector + (block * kBlock + lane()) * 4;
       weights(g, block);
       if (!whole) {
-        arrive(w, block);
+        arrive(w, from, block);
       } else {
         UNROLL
-        for (u32 k = 0; k < kBlock / 128; k++) w[k].x = bits(load_shared_float(at + 512 * k)), w[k].y = bits(load_shared_float(at + 512 * k + 128)), w[k].z = bits(load_shared_float(at + 512 * k + 256)), w[k].w = bits(load_shared_float(at + 512 * k + 384));
+        for (u32 k = 0; k < kBlock / 128; k++) w[k].x = bits(load_shared_float(place + 512 * k)), w[k].y = bits(load_shared_float(place + 512 * k + 128)), w[k].z = bits(load_shared_float(place + 512 * k + 256)), w[k].w = bits(load_shared_float(place + 512 * k + 384));
       }
       UNROLL
       for (u32 k = 0; k < kBlock / 128; k++) {
@@ -300,18 +312,18 @@ FN void quantize_vector(u8* codes, float* v, Exchange* x, const Shape& s, const 
         l = fma32(e.w, e.w, fma32(e.z, e.z, fma32(e.y, e.y, fma32(e.x, e.x, l))));
         const f32x4 p = {mul32(e.x, g[k].x), mul32(e.y, g[k].y), mul32(e.z, g[k].z), mul32(e.w, g[k].w)};
         top = greatest_magnitude(greatest_magnitude(greatest_magnitude(greatest_magnitude(top, p.x), p.y), p.z), p.w);
-        store_shared(at + 512 * k, p.x), store_shared(at + 512 * k + 128, p.y), store_shared(at + 512 * k + 256, p.z), store_shared(at + 512 * k + 384, p.w);
+        store_shared(place + 512 * k, p.x), store_shared(place + 512 * k + 128, p.y), store_shared(place + 512 * k + 256, p.z), store_shared(place + 512 * k + 384, p.w);
       }
       l = fold(l);
     }
-    if (lane() == 0) x->part[block] = l;
+    if (lane() == 0) store_shared(OF(part) + 4 * block, l);
   }
   const u32 most = warp_greatest(bits(top));
-  if (lane() == 0) x->tops[warp()] = from_bits(most);
+  if (lane() == 0) store_shared(OF(tops) + 4 * warp(), from_bits(most));
   compute_barrier();
-  const f32x4 t = *(const f32x4*)x->tops, u = *(const f32x4*)(x->tops + 4);
-  top = greatest_magnitude(greatest_magnitude(greatest_magnitude(t.x, t.y), greatest_magnitude(t.z, t.w)), greatest_magnitude(greatest_magnitude(u.x, u.y), greatest_magnitude(u.z, u.w)));
-  const float ss = sum_parts(x, blocks);
+  const u32x4 t = load_shared(OF(tops)), u = load_shared(OF(tops) + 16);
+  const float ss = sum_parts(OF(part), blocks);
+  top = greatest_magnitude(greatest_magnitude(greatest_magnitude(from_bits(t.x), from_bits(t.y)), greatest_magnitude(from_bits(t.z), from_bits(t.w))), greatest_magnitude(greatest_magnitude(from_bits(u.x), from_bits(u.y)), greatest_magnitude(from_bits(u.z), from_bits(u.w))));
   float r = ordinary_inverse(ordinary_root(add32(ordinary_quotient(ss, (float)n, s.inverse), eps)));
   if (!rms) r = 1;
   float a = at_least_least(mul32(top, r)), factor = mul32(ordinary_inverse(a), 127.0f);
@@ -321,31 +333,31 @@ FN void quantize_vector(u8* codes, float* v, Exchange* x, const Shape& s, const 
     if (!finite(a) || rms && (!finite(ss) || !finite(r))) atomic_min(bad, site);
     a = at_least_least(a), factor = quantum(a);
   }
-  u32 to = shared_address(codes) + (warp() * 32 + code_word(lane())) * 4, p = shared_address(v) + thread() * 16;
+  u32 to = at.codes + (warp() * 32 + code_word(lane())) * 4, p = at.vector + thread() * 16;
   i32 sum = 0;
   // Four words of codes at a time, so that one does not wait for another. There may be fewer: then the first is made again.
   UNROLL_BY(1)
   for (u32 rest = blocks;; rest -= 4, to += 4 * kBlock, p += 16 * kBlock) {
     u32x4 e[4];
-    u32 at[4], c[4];
+    u32 place[4], c[4];
     UNROLL
     for (u32 k = 0; k < 4; k++) {
-      at[k] = k < rest ? k * kBlock : 0;
-      e[k] = load_shared(p + 4 * at[k]);
+      place[k] = k < rest ? k * kBlock : 0;
+      e[k] = load_shared(p + 4 * place[k]);
     }
     UNROLL
     for (u32 k = 0; k < 4; k++)
       c[k] = low_bytes(rounded(mul32(from_bits(e[k].x), r), factor), rounded(mul32(from_bits(e[k].y), r), factor), rounded(mul32(from_bits(e[k].z), r), factor), rounded(mul32(from_bits(e[k].w), r), factor));
     UNROLL
     for (u32 k = 0; k < 4; k++) {
-      store_shared(to + at[k], from_bits(c[k]));
+      store_shared(to + place[k], from_bits(c[k]));
       sum = dot_bytes(c[k], k < rest ? 0x01010101 : 0, sum);
     }
     if (rest <= 4) break;
   }
   sum = warp_sum(sum);
-  if (lane() == 0) x->sums[warp()] = sum;
-  if (thread() == 0) x->maximum = a;
+  if (lane() == 0) store_shared(OF(sums) + 4 * warp(), from_bits((u32)sum));
+  if (thread() == 0) store_shared(OF(maximum), a);
 }
 
 // What becomes of gate and up.
@@ -645,7 +657,7 @@ FN void merge_slice(const Heads& h, u32 tag, u32 first, float* att) {
 // step is a step in a block, whose shared memory has the ring, Stages of a group of tiles for each warp that computes, then an Exchange and a
 // Room. Staged when keys and values are copied ahead into shared memory; it is for devices that have enough.
 template <u32 Stages, bool Staged>
-FN void step(const State* state, const u32* steps, const Layer* layers, u32 count, float* vectors, u64* parts, float* x, float* logits, const float* angles, u64 page, u32 hidden, u32 ffn, u32 heads, u32 kv_heads, u32 dim, u32 vocab, float z, u32 mode,
+FN void step(const State* state, const u32* steps, const Layer* layers, u32 count, float* vectors, u64* parts, float* final, float* logits, const float* angles, u64 page, u32 hidden, u32 ffn, u32 heads, u32 kv_heads, u32 dim, u32 vocab, float z, u32 mode,
              u32 widest, u32 most_lines, u32* bad) {
   const u32 kStage = kWarps * kGroupBytes;
   const u32 shared = heads / kv_heads, q_dim = heads * dim, kv_dim = kv_heads * dim;
@@ -658,6 +670,8 @@ FN void step(const State* state, const u32* steps, const Layer* layers, u32 coun
   const u32 splits = shared / group, units = kv_heads * splits * chunks;
   Exchange* const e = exchange<Stages>();
   u8* const codes = (u8*)(e + 1);
+  At at;
+  at.ring = opaque(shared_address(shared_bytes())), at.exchange = at.ring + Stages * kStage, at.codes = at.exchange + sizeof(Exchange), at.vector = at.codes + padded(widest), at.sums = at.codes + 5 * padded(widest);
   auto kind_of = [&](u32 phase) INLINE { return phase == 4 * count ? (u32)kHead : phase % 4; };
   if (thread() < kPhases) {
     const u32 inputs[] = {hidden, q_dim, hidden, ffn, hidden}, outputs[] = {q_dim + 2 * kv_dim, hidden, ffn, hidden, vocab}, from[] = {0, at_of.att, at_of.middle, at_of.gated, 0},
@@ -713,7 +727,7 @@ FN void step(const State* state, const u32* steps, const Layer* layers, u32 coun
       const u32 bytes = dim * kPage * 4;
       const float* from = (const float*)(state->table[unit / (kv_heads * splits)] + layer * page) + ((u64)(unit / splits % kv_heads) * dim + (lane() == 1 ? kv_dim : 0)) * kPage;
       fill_begin(&e->page_filled, 2 * bytes);
-      fill(&e->page_filled, shared_address(shared_bytes()) + e->room.keys + lane() * bytes, from, lane() < 2 ? bytes : 0);
+      fill(&e->page_filled, at.ring + e->room.keys + lane() * bytes, from, lane() < 2 ? bytes : 0);
       fill_end(&e->page_filled);
     };
     UNROLL_BY(1)
@@ -735,12 +749,12 @@ FN void step(const State* state, const u32* steps, const Layer* layers, u32 coun
         const u32 n = turn < part.count ? least(kGroup, columns - part.group * kGroup) : 0;
         const u8* from = tiles + ((u64)(part.line < own ? part.line : part.line + jump) * columns + part.group * kGroup) * 512;
         const u32 bytes = (u32)warp_sum(n) * 512;
-        fill_wait(e->emptied + slot, parity);
+        fill_wait(OF(emptied) + 8 * slot, parity);
         // One at a time: words that blocks tell each other must not queue behind weights.
-        if (begun) fill_wait(e->filled + (slot == 0 ? Stages - 1 : slot - 1), slot == 0 ? parity : parity ^ 1);
+        if (begun) fill_wait(OF(filled) + 8 * (slot == 0 ? Stages - 1 : slot - 1), slot == 0 ? parity : parity ^ 1);
         begun = true;
         fill_begin(e->filled + slot, bytes);
-        fill(e->filled + slot, shared_address(shared_bytes()) + slot * kStage + lane() * kGroupBytes, from, n * 512);
+        fill(e->filled + slot, at.ring + slot * kStage + lane() * kGroupBytes, from, n * 512);
         fill_end(e->filled + slot);
         if (++part.group == groups) part.group = 0, part.line++;
         if (++slot == Stages) slot = 0, parity ^= 1;
@@ -752,7 +766,6 @@ FN void step(const State* state, const u32* steps, const Layer* layers, u32 coun
   const u32 first_tag = *steps * count + 1;
   if (warp() >= kWarps) {  // makes results
     const u32 self = thread() - kThreads;
-    i32* const sums = (i32*)(codes + 5 * padded(widest));
     float* in = vectors;  // of the layer
     UNROLL_BY(1)
     for (u32 phase = 0; phase < phases; phase++) {
@@ -785,8 +798,9 @@ FN void step(const State* state, const u32* steps, const Layer* layers, u32 coun
       const bool some = self - lane() < rows;
       if (some) factors(least(self, rows - 1));
       codes_barrier();
-      const float a = e->maximum;
-      const i32 excess = 2 * warp_sum(lane() < kWarps ? e->sums[lane()] : 0);  // the codes of trits are 2 more than the trits
+      const float a = load_shared_float(OF(maximum));
+      const u32 own_sum = bits(load_shared_float(OF(sums) + 4 * (lane() % kWarps)));
+      const i32 excess = 2 * warp_sum(lane() < kWarps ? (i32)own_sum : 0);  // the codes of trits are 2 more than the trits
       float by = over127(mul32(scale, a)), up_by = over127(mul32(up_scale, a));
       float* out = kind == kHead ? logits : in + s.output;
       const bool straight = kind == kQKV || kind == kHead;
@@ -796,7 +810,8 @@ FN void step(const State* state, const u32* steps, const Layer* layers, u32 coun
         if (i != self) factors(least(i, rows - 1)), by = over127(mul32(scale, a)), up_by = over127(mul32(up_scale, a));
         const bool own = i < rows;
         const u32 row = first + i;
-        const i32 sum = sums[i], up_sum = sums[pairs ? rows + i : i];
+        const u32 sum_at = at.sums + 4 * i, up_at = pairs ? sum_at + 4 * rows : sum_at;
+        const i32 sum = bits(load_shared_float(sum_at)), up_sum = bits(load_shared_float(up_at));
         float v = mul32(to_float(sum - excess), by);
         const float shifted = add32(v, shift);
         v = biased ? shifted : v;
@@ -808,16 +823,14 @@ FN void step(const State* state, const u32* steps, const Layer* layers, u32 coun
         const float added = add32(old, v);
         v = adds ? added : v;
         if (own) publish(out + (straight ? row : place(row)), v);
-        if (own) sums[i] = 0;
-        if (own && pairs) sums[rows + i] = 0;
-        if (own && phase + 1 == 4 * count) x[row] = v;
+        if (own) store_shared(sum_at, 0), store_shared(up_at, 0);
       }
       if (kind == kDown) in += at_of.words;
     }
     return;
   }
 
-  const u32 ring = shared_address(shared_bytes()) + warp() * kGroupBytes + lane() * 16;
+  const u32 ring = at.ring + warp() * kGroupBytes + lane() * 16;
   u32 slot = 0, parity = 0, pages = 0;
   float* in = vectors;  // of the layer
   UNROLL_BY(1)
@@ -832,18 +845,18 @@ FN void step(const State* state, const u32* steps, const Layer* layers, u32 coun
     // Tiles of a turn are in registers before it begins, and those of the first before the vector is there.
     u32x4 t[kGroup] = {};
     auto load = [&]() INLINE {
-      fill_wait(e->filled + slot, parity);
+      fill_wait(OF(filled) + 8 * slot, parity);
       const u32 from = ring + slot * kStage;
       UNROLL
       for (u32 i = 0; i < kGroup; i++) t[i] = load_shared(from + 512 * i);
     };
     if (turns > 0) load();
-    quantize_vector(codes, (float*)(codes + padded(widest)), e, s, in + s.input, l->matrices + phase % 4, bad, site);
+    quantize_vector(at, (float*)(codes + padded(widest)), &e->pre, s, in + s.input, l->matrices + phase % 4, bad, site);
 
     // The product, a group of tiles at a time. Codes behind the vector are zero, and a warp that has no group in the last turn adds to the
     // spare words: a branch would take longer.
-    const u32 line = shared_address(codes) + lane() % 4 * 32, end = line + groups * (kGroup * 128), spare = shared_address(e->spare + lane());
-    u32 q = line + part.group * (kGroup * 128), sum = shared_address(codes + 5 * padded(widest)) + lane() / 4 * 4 + part.line * 64;
+    const u32 line = at.codes + lane() % 4 * 32, end = line + groups * (kGroup * 128), spare = OF(spare) + 4 * lane();
+    u32 q = line + part.group * (kGroup * 128), sum = at.sums + lane() / 4 * 4 + part.line * 64;
     codes_barrier();
     UNROLL_BY(1)
     for (u32 turn = 0; turn < turns;) {
@@ -860,7 +873,7 @@ FN void step(const State* state, const u32* steps, const Layer* layers, u32 coun
       };
       UNROLL
       for (u32 i = 0; i < kGroup; i++) multiply(t[i], q + 128 * i);
-      if (lane() == 0) arrivals_arrive(e->emptied + slot);
+      if (lane() == 0) arrivals_arrive(OF(emptied) + 8 * slot);
       slot = slot + 1 == Stages ? 0 : slot + 1, parity ^= slot == 0;
       const u32 to = turn < part.count ? sum : spare;
       // The masked codes of plane p are 4^p times too great, and so is their sum.
@@ -875,12 +888,22 @@ FN void step(const State* state, const u32* steps, const Layer* layers, u32 coun
     sums_ready();
     if (kind == kDown) in += at_of.words;
   }
+  if (logits || block_x() > 0) return;
+  // The input of a head that is not ternary.
+  const Matrix* head = e->table[count % 2].matrices;
+  float* v = (float*)(codes + padded(widest));
+  const u32 site = 8 * count;
+  gather(at.vector, in, padded(hidden) / kBlock);
+  if (head->pre.kind != kNoNorm && !normalize_vector(v, hidden, OF(part), &head->pre, nullptr)) atomic_min(bad, site - 1);
+  if (!normalize_vector(v, hidden, OF(part), &head->own, nullptr)) atomic_min(bad, site);
+  UNROLL_BY(1)
+  for (u32 i = thread(); i < hidden; i += kThreads) final[i] = v[i];
 }
 
 #define STEP(name, stages, staged)                                                                                                                                                                                                          \
-  BOUNDED_KERNEL(kThreads + kResultThreads + 32, 1, name, const State* state, const u32* steps, const Layer* layers, u32 count, float* vectors, u64* parts, float* x, float* logits, const float* angles, u64 page, u32 hidden, u32 ffn, u32 heads, \
+  BOUNDED_KERNEL(kThreads + kResultThreads + 32, 1, name, const State* state, const u32* steps, const Layer* layers, u32 count, float* vectors, u64* parts, float* final, float* logits, const float* angles, u64 page, u32 hidden, u32 ffn, u32 heads, \
                  u32 kv_heads, u32 dim, u32 vocab, float z, u32 mode, u32 widest, u32 most_lines, u32* bad) {                                                                                                                               \
-    step<stages, staged>(state, steps, layers, count, vectors, parts, x, logits, angles, page, hidden, ffn, heads, kv_heads, dim, vocab, z, mode, widest, most_lines, bad);                                                                 \
+    step<stages, staged>(state, steps, layers, count, vectors, parts, final, logits, angles, page, hidden, ffn, heads, kv_heads, dim, vocab, z, mode, widest, most_lines, bad);                                                                 \
   }
 STEP(decode_step_large, 6, true)
 STEP(decode_step_medium, 3, true)

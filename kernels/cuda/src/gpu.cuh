@@ -257,16 +257,18 @@ FN void idle() {}
 // started so far, and arrivals_wait returns when all of them have arrived. parity is that of the number of times before.
 FN void arrivals_init(u64* p, u32 threads) { asm volatile("mbarrier.init.shared.b64 [%0], %1;" ::"r"(shared_address(p)), "r"(threads) : "memory"); }
 FN void arrivals_announce(u64* p) { asm volatile("cp.async.mbarrier.arrive.noinc.shared.b64 [%0];" ::"r"(shared_address(p)) : "memory"); }
-// arrivals_arrive announces that this thread is done with what the word is about.
-FN void arrivals_arrive(u64* p) { asm volatile("mbarrier.arrive.shared.b64 _, [%0];" ::"r"(shared_address(p)) : "memory"); }
+// arrivals_arrive announces that this thread is done with what the word is about. Both take a shared_address too.
+FN void arrivals_arrive(u32 at) { asm volatile("mbarrier.arrive.shared.b64 _, [%0];" ::"r"(at) : "memory"); }
+FN void arrivals_arrive(u64* p) { arrivals_arrive(shared_address(p)); }
 #if __CUDA_ARCH__ >= 900
 #define TRY_WAIT "try_wait"
 #else
 #define TRY_WAIT "test_wait"
 #endif
-FN void arrivals_wait(u64* p, u32 parity) {
-  asm volatile("{\n\t.reg .pred p;\nAGAIN:\n\tmbarrier." TRY_WAIT ".parity.shared.b64 p, [%0], %1;\n\t@!p bra.uni AGAIN;\n\t}" ::"r"(shared_address(p)), "r"(parity) : "memory");
+FN void arrivals_wait(u32 at, u32 parity) {
+  asm volatile("{\n\t.reg .pred p;\nAGAIN:\n\tmbarrier." TRY_WAIT ".parity.shared.b64 p, [%0], %1;\n\t@!p bra.uni AGAIN;\n\t}" ::"r"(at), "r"(parity) : "memory");
 }
+FN void arrivals_wait(u64* p, u32 parity) { arrivals_wait(shared_address(p), parity); }
 
 // Filling is a word in shared memory that tells when the copies of one warp are there, and is waited for as arrivals are.
 // For each turn all lanes call fill_begin with the bytes of all of them, fill with what each copies (a shared_address, and a
@@ -300,6 +302,7 @@ FN void fill_end(u64* p) { arrivals_announce(p); }
 FN void fill_again() {}
 #endif
 FN void fill_wait(u64* p, u32 parity) { arrivals_wait(p, parity); }
+FN void fill_wait(u32 at, u32 parity) { arrivals_wait(at, parity); }
 
 // load_matrices loads four matrices of 8 rows x 16 bytes from shared memory: lane 8i+r names row r of matrix i, and of matrix i
 // each lane gets into v[i] the bytes 4t..4t+3 of row g, with g = lane/4 and t = lane%4. load_matrices_across takes elements of two
