@@ -15,6 +15,7 @@ import (
 type Device struct {
 	dev       *driver.Device
 	dependent bool // kernels may start before the one before them has ended
+	newer     bool // compute capability 9.0 or later, with a driver that knows its copies
 	hopper    bool // the kernels of src/hopper.cu are there
 	portable  bool // kernels for less shared memory are to be used, for tests
 	part      int  // tokens of a part of multiplyParts, for tests; 0 for what is best
@@ -44,9 +45,9 @@ func Open(ordinal int) (*Device, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Captured streams keep programmatic launches from CUDA 12.3 on; the PTX of src/hopper.cu is that of CUDA 12.0.
-	hopper := dev.Info.Major == 9 && dev.Info.Minor == 0 && lib.Version() >= 12000
-	d := &Device{dev: dev, dependent: dev.Info.Major >= 9 && lib.Version() >= 12030, hopper: hopper}
+	// Captured streams keep programmatic launches from CUDA 12.3 on; the PTX for what compute capability 9.0 brought is that of CUDA 12.0.
+	newer := dev.Info.Major >= 9 && lib.Version() >= 12000
+	d := &Device{dev: dev, dependent: newer && lib.Version() >= 12030, newer: newer, hopper: newer && dev.Info.Major == 9 && dev.Info.Minor == 0}
 	if dev.Info.Major < 8 {
 		return nil, errors.Join(fmt.Errorf("%s has compute capability %d.%d, want at least 8.0 (Ampere)", dev.Info.Name, dev.Info.Major, dev.Info.Minor), dev.Close())
 	}

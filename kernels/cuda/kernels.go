@@ -124,7 +124,7 @@ func paramBytes(params string) (n int) {
 	return n
 }
 
-// load compiles every module. From compute capability 9.0 on, a file whose name with _sm90 exists is that one.
+// load compiles every module. On a newer device, a file whose name with _sm90 exists is that one.
 func (d *Device) load(c *driver.Context) error {
 	modules := map[string]*driver.Module{}
 	for k := range numKernels {
@@ -134,7 +134,7 @@ func (d *Device) load(c *driver.Context) error {
 		}
 		if modules[file] == nil {
 			text, err := compiled.ReadFile("ptx/" + file + "_sm90.ptx")
-			if err != nil || d.dev.Info.Major < 9 {
+			if err != nil || !d.newer {
 				if text, err = compiled.ReadFile("ptx/" + file + ".ptx"); err != nil {
 					return err
 				}

@@ -13,16 +13,26 @@
 //
 // Each product of a matrix and a vector splits rows of tiles over the blocks, and tiles over the warps of a block; every
 // block normalizes and quantizes the whole vector for itself. The warps of a block have three trades: eight compute, two make
-// results of the sums while the eight already wait for the next vector, and one copies.
+// results of the sums while the eight already wait for the next vector, and one copies. In attention a warp takes one or two
+// heads of a chunk from their scores to their sums, alone.
 //
-// The ladder, bitnet-b1.58-2B-4T with a bfloat16 head at position 128 on an H200, microseconds a token:
+// The ladder, bitnet-b1.58-2B-4T with a bfloat16 head at position 128 on an H200, microseconds a token, and of them the layers:
 //
 //	1  five kernels a layer, programmatic dependent launch               1,185
 //	2  one kernel; of 16 warps, one sums the squares of 1,024 elements
 //	   and quantizes them, all of them in registers                      1,995
 //	3  vectors pass through shared memory, all warps take part           1,190
 //	4  loops in place of unrolled code, no registers spilled             1,127
-//	5  8 warps, tiles of a row in a loop of 31 instructions                997
+//	5  8 warps, tiles of a row in a loop of 31 instructions                997   837
+//	6  warps of three trades, tiles copied by the bulk, vectors padded
+//	   to whole blocks, quotients and roots without branches               895   724
+//	7  products by dp4a (IMMA takes 16 cycles of a scheduler, and seven
+//	   of its eight columns are nothing), words awaited by a vote of the
+//	   warp, no branch within a turn                                             557
+//	8  heads in a warp each, their keys and values read in batches               489
+//
+// Tried without a gain: 120 or 108 blocks; five tiles a turn; one plane of four in the tensor cores; codes of the next turn read
+// ahead; two turns unrolled; a word of each line awaited before all of a vector is read.
 #include "dense.cuh"
 
 enum : u32 {
@@ -298,13 +308,13 @@ FN void quantize_vector(const At& at, float* v, Deviation* pre, const Shape& s, 
     if (block < blocks) {
       f32x4 g[kBlock / 128];
       u32x4 w[kBlock / 128];
-      const u32 place = at.vector + (block * kBlock + lane()) * 4;
+      const u32 own = at.vector + (block * kBlock + lane()) * 4;
       weights(g, block);
       if (!whole) {
         arrive(w, from, block);
       } else {
         UNROLL
-        for (u32 k = 0; k < kBlock / 128; k++) w[k].x = bits(load_shared_float(place + 512 * k)), w[k].y = bits(load_shared_float(place + 512 * k + 128)), w[k].z = bits(load_shared_float(place + 512 * k + 256)), w[k].w = bits(load_shared_float(place + 512 * k + 384));
+        for (u32 k = 0; k < kBlock / 128; k++) w[k].x = bits(load_shared_float(own + 512 * k)), w[k].y = bits(load_shared_float(own + 512 * k + 128)), w[k].z = bits(load_shared_float(own + 512 * k + 256)), w[k].w = bits(load_shared_float(own + 512 * k + 384));
       }
       UNROLL
       for (u32 k = 0; k < kBlock / 128; k++) {
@@ -312,7 +322,7 @@ FN void quantize_vector(const At& at, float* v, Deviation* pre, const Shape& s, 
         l = fma32(e.w, e.w, fma32(e.z, e.z, fma32(e.y, e.y, fma32(e.x, e.x, l))));
         const f32x4 p = {mul32(e.x, g[k].x), mul32(e.y, g[k].y), mul32(e.z, g[k].z), mul32(e.w, g[k].w)};
         top = greatest_magnitude(greatest_magnitude(greatest_magnitude(greatest_magnitude(top, p.x), p.y), p.z), p.w);
-        store_shared(place + 512 * k, p.x), store_shared(place + 512 * k + 128, p.y), store_shared(place + 512 * k + 256, p.z), store_shared(place + 512 * k + 384, p.w);
+        store_shared(own + 512 * k, p.x), store_shared(own + 512 * k + 128, p.y), store_shared(own + 512 * k + 256, p.z), store_shared(own + 512 * k + 384, p.w);
       }
       l = fold(l);
     }
@@ -339,18 +349,18 @@ FN void quantize_vector(const At& at, float* v, Deviation* pre, const Shape& s, 
   UNROLL_BY(1)
   for (u32 rest = blocks;; rest -= 4, to += 4 * kBlock, p += 16 * kBlock) {
     u32x4 e[4];
-    u32 place[4], c[4];
+    u32 skip[4], c[4];
     UNROLL
     for (u32 k = 0; k < 4; k++) {
-      place[k] = k < rest ? k * kBlock : 0;
-      e[k] = load_shared(p + 4 * place[k]);
+      skip[k] = k < rest ? k * kBlock : 0;
+      e[k] = load_shared(p + 4 * skip[k]);
     }
     UNROLL
     for (u32 k = 0; k < 4; k++)
       c[k] = low_bytes(rounded(mul32(from_bits(e[k].x), r), factor), rounded(mul32(from_bits(e[k].y), r), factor), rounded(mul32(from_bits(e[k].z), r), factor), rounded(mul32(from_bits(e[k].w), r), factor));
     UNROLL
     for (u32 k = 0; k < 4; k++) {
-      store_shared(to + place[k], from_bits(c[k]));
+      store_shared(to + skip[k], from_bits(c[k]));
       sum = dot_bytes(c[k], k < rest ? 0x01010101 : 0, sum);
     }
     if (rest <= 4) break;
