@@ -26,6 +26,7 @@ func main() {
 	attention()
 	storage()
 	ternaryGEMV512()
+	ternaryPanel512()
 	ternaryGEMM512()
 	ternaryGEMMAMX()
 	Generate()
