@@ -404,10 +404,10 @@ func weighted4I4512(o *float32, p *float32, v *byte, count int, dim int)
 //go:noescape
 func softmax(p *float32, z float32, m *float32) float32
 
-// exp8 replaces eight numbers, none greater than 0, by their exp.
+// exp8 replaces 8 n numbers, none greater than 0, by their exp.
 //
 //go:noescape
-func exp8(x *float32)
+func exp8(x *float32, n int)
 
 // affineScores is p[j] = fma(p[j], a[j], b[j]*sum) for 64 positions, whose scales and zeros s holds.
 //

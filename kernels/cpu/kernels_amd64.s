@@ -10341,10 +10341,15 @@ TEXT ·softmax(SB), NOSPLIT, $0-28
 	MOVSS        X0, ret+24(FP)
 	RET
 
-// func exp8(x *float32)
+// func exp8(x *float32, n int)
 // Requires: AVX, AVX2, FMA3
-TEXT ·exp8(SB), NOSPLIT, $0-8
-	MOVQ         x+0(FP), DI
+TEXT ·exp8(SB), NOSPLIT, $0-16
+	MOVQ  x+0(FP), DI
+	MOVQ  n+8(FP), CX
+	TESTQ CX, CX
+	JZ    exp8_next_end
+
+exp8_next:
 	VMOVUPS      (DI), Y0
 	VMULPS       log2e<>+0(SB), Y0, Y1
 	VROUNDPS     $0x08, Y1, Y1
@@ -10364,6 +10369,11 @@ TEXT ·exp8(SB), NOSPLIT, $0-8
 	VCMPPS       $0x05, expLo<>+0(SB), Y0, Y4
 	VANDPS       Y4, Y3, Y3
 	VMOVUPS      Y3, (DI)
+	ADDQ         $0x00000020, DI
+	DECQ         CX
+	JNZ          exp8_next
+
+exp8_next_end:
 	VZEROUPPER
 	RET
 
