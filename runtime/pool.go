@@ -182,16 +182,19 @@ func (p *pool) end(part int, err error) {
 	}
 }
 
-// wait returns when every part has ended.
+// wait returns when every part has ended. A thread that has ended the last part of the
+// operation before, and has been held up since, may wake the caller: it looks again.
 func (p *pool) wait() {
 	for range p.spin {
 		if p.left.Load() == 0 {
 			return
 		}
 	}
-	p.waiting.Store(true)
-	if p.left.Load() > 0 || !p.waiting.CompareAndSwap(true, false) {
-		<-p.done // someone saw the caller waiting, or will
+	for p.left.Load() > 0 {
+		p.waiting.Store(true)
+		if p.left.Load() > 0 || !p.waiting.CompareAndSwap(true, false) {
+			<-p.done // someone saw the caller waiting, or will
+		}
 	}
 }
 
