@@ -149,6 +149,11 @@ func dotInt16(row *int8, x *int16, n int) int32
 //go:noescape
 func rows2I8(sums *[2]float32, w *byte, stride int, x *float32, n int)
 
+// rowI8512 is the vector sum of w[i]*x[i] of a row of int8 over 64 n elements, n > 0.
+//
+//go:noescape
+func rowI8512(w *byte, x *float32, n int) float32
+
 // dot8F32512 adds to sums the dots of a row and 8 tokens, ldx bytes apart, over a block: 32 n elements, n from 1 to 32.
 //
 //go:noescape

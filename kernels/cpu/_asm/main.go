@@ -20,6 +20,7 @@ func main() {
 	dots()
 	dotInt16()
 	rows()
+	row512()
 	dots512()
 	norms()
 	elementwise()
