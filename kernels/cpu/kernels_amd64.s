@@ -95,7 +95,7 @@ DATA tritTable<>+28(SB)/4, $(-1.0)
 GLOBL tritTable<>(SB), RODATA|NOPTR, $32
 
 // func ternaryGEMV(sums *int32, tiles *byte, n int, tileRows int, rowBytes int, q *int8)
-// Requires: AVX, AVX2
+// Requires: AVX, AVX2, MMX+
 TEXT ·ternaryGEMV(SB), NOSPLIT, $128-48
 	MOVQ    sums+0(FP), DI
 	MOVQ    tiles+8(FP), SI
@@ -103,18 +103,22 @@ TEXT ·ternaryGEMV(SB), NOSPLIT, $128-48
 	MOVQ    rowBytes+32(FP), BX
 	VMOVDQU mask03<>+0(SB), Y14
 	VMOVDQU mask0C<>+0(SB), Y15
+	MOVQ    BX, R12
+	SHRQ    $0x01, R12
 	TESTQ   R9, R9
 	JZ      gemv_row_end
 
 gemv_row:
-	MOVQ    SI, R10
-	MOVQ    q+40(FP), R11
-	MOVQ    n+16(FP), CX
-	VPXOR   Y12, Y12, Y12
-	VMOVDQU Y12, (SP)
-	VMOVDQU Y12, 32(SP)
-	VMOVDQU Y12, 64(SP)
-	VMOVDQU Y12, 96(SP)
+	PREFETCHT0 4096(SI)
+	PREFETCHT0 4096(SI)(R12*1)
+	MOVQ       SI, R10
+	MOVQ       q+40(FP), R11
+	MOVQ       n+16(FP), CX
+	VPXOR      Y12, Y12, Y12
+	VMOVDQU    Y12, (SP)
+	VMOVDQU    Y12, 32(SP)
+	VMOVDQU    Y12, 64(SP)
+	VMOVDQU    Y12, 96(SP)
 
 gemv_group:
 	CMPQ  CX, $0x00
@@ -3569,7 +3573,7 @@ float_gemm_done:
 	RET
 
 // func dot1F32(sums *float32, w *byte, x *float32, ldx int, n int, end *[512]byte)
-// Requires: AVX, AVX2, FMA3
+// Requires: AVX, AVX2, FMA3, MMX+
 TEXT ·dot1F32(SB), NOSPLIT, $0-48
 	MOVQ  sums+0(FP), DI
 	MOVQ  w+8(FP), SI
@@ -3582,16 +3586,17 @@ TEXT ·dot1F32(SB), NOSPLIT, $0-48
 	INCQ  CX
 
 block:
-	TESTQ CX, CX
-	JZ    done
-	VPXOR Y0, Y0, Y0
-	VPXOR Y1, Y1, Y1
-	VPXOR Y2, Y2, Y2
-	VPXOR Y3, Y3, Y3
-	MOVQ  CX, R8
-	CMPQ  R8, $0x00000020
-	JLE   few
-	MOVQ  $0x00000020, R8
+	TESTQ      CX, CX
+	JZ         done
+	PREFETCHT0 4096(SI)
+	VPXOR      Y0, Y0, Y0
+	VPXOR      Y1, Y1, Y1
+	VPXOR      Y2, Y2, Y2
+	VPXOR      Y3, Y3, Y3
+	MOVQ       CX, R8
+	CMPQ       R8, $0x00000020
+	JLE        few
+	MOVQ       $0x00000020, R8
 
 few:
 	SUBQ  R8, CX
@@ -3899,7 +3904,7 @@ done:
 	RET
 
 // func dot1BF16(sums *float32, w *byte, x *float32, ldx int, n int, end *[512]byte)
-// Requires: AVX, AVX2, FMA3
+// Requires: AVX, AVX2, FMA3, MMX+
 TEXT ·dot1BF16(SB), NOSPLIT, $0-48
 	MOVQ  sums+0(FP), DI
 	MOVQ  w+8(FP), SI
@@ -3912,16 +3917,17 @@ TEXT ·dot1BF16(SB), NOSPLIT, $0-48
 	INCQ  CX
 
 block:
-	TESTQ CX, CX
-	JZ    done
-	VPXOR Y0, Y0, Y0
-	VPXOR Y1, Y1, Y1
-	VPXOR Y2, Y2, Y2
-	VPXOR Y3, Y3, Y3
-	MOVQ  CX, R8
-	CMPQ  R8, $0x00000020
-	JLE   few
-	MOVQ  $0x00000020, R8
+	TESTQ      CX, CX
+	JZ         done
+	PREFETCHT0 4096(SI)
+	VPXOR      Y0, Y0, Y0
+	VPXOR      Y1, Y1, Y1
+	VPXOR      Y2, Y2, Y2
+	VPXOR      Y3, Y3, Y3
+	MOVQ       CX, R8
+	CMPQ       R8, $0x00000020
+	JLE        few
+	MOVQ       $0x00000020, R8
 
 few:
 	SUBQ  R8, CX
@@ -4253,7 +4259,7 @@ done:
 	RET
 
 // func dot1F16(sums *float32, w *byte, x *float32, ldx int, n int, end *[512]byte)
-// Requires: AVX, AVX2, F16C, FMA3
+// Requires: AVX, AVX2, F16C, FMA3, MMX+
 TEXT ·dot1F16(SB), NOSPLIT, $0-48
 	MOVQ  sums+0(FP), DI
 	MOVQ  w+8(FP), SI
@@ -4266,16 +4272,17 @@ TEXT ·dot1F16(SB), NOSPLIT, $0-48
 	INCQ  CX
 
 block:
-	TESTQ CX, CX
-	JZ    done
-	VPXOR Y0, Y0, Y0
-	VPXOR Y1, Y1, Y1
-	VPXOR Y2, Y2, Y2
-	VPXOR Y3, Y3, Y3
-	MOVQ  CX, R8
-	CMPQ  R8, $0x00000020
-	JLE   few
-	MOVQ  $0x00000020, R8
+	TESTQ      CX, CX
+	JZ         done
+	PREFETCHT0 4096(SI)
+	VPXOR      Y0, Y0, Y0
+	VPXOR      Y1, Y1, Y1
+	VPXOR      Y2, Y2, Y2
+	VPXOR      Y3, Y3, Y3
+	MOVQ       CX, R8
+	CMPQ       R8, $0x00000020
+	JLE        few
+	MOVQ       $0x00000020, R8
 
 few:
 	SUBQ  R8, CX
@@ -4583,7 +4590,7 @@ done:
 	RET
 
 // func dot1I8(sums *float32, w *byte, x *float32, ldx int, n int, end *[512]byte)
-// Requires: AVX, AVX2, FMA3
+// Requires: AVX, AVX2, FMA3, MMX+
 TEXT ·dot1I8(SB), NOSPLIT, $0-48
 	MOVQ  sums+0(FP), DI
 	MOVQ  w+8(FP), SI
@@ -4596,16 +4603,17 @@ TEXT ·dot1I8(SB), NOSPLIT, $0-48
 	INCQ  CX
 
 block:
-	TESTQ CX, CX
-	JZ    done
-	VPXOR Y0, Y0, Y0
-	VPXOR Y1, Y1, Y1
-	VPXOR Y2, Y2, Y2
-	VPXOR Y3, Y3, Y3
-	MOVQ  CX, R8
-	CMPQ  R8, $0x00000020
-	JLE   few
-	MOVQ  $0x00000020, R8
+	TESTQ      CX, CX
+	JZ         done
+	PREFETCHT0 4096(SI)
+	VPXOR      Y0, Y0, Y0
+	VPXOR      Y1, Y1, Y1
+	VPXOR      Y2, Y2, Y2
+	VPXOR      Y3, Y3, Y3
+	MOVQ       CX, R8
+	CMPQ       R8, $0x00000020
+	JLE        few
+	MOVQ       $0x00000020, R8
 
 few:
 	SUBQ  R8, CX
@@ -5228,7 +5236,7 @@ first:
 	RET
 
 // func rowI8512(w *byte, x *float32, n int) float32
-// Requires: AVX, AVX512F, SSE
+// Requires: AVX, AVX512F, MMX+, SSE
 TEXT ·rowI8512(SB), NOSPLIT, $0-28
 	MOVQ         w+0(FP), SI
 	MOVQ         x+8(FP), DX
@@ -5243,11 +5251,12 @@ block:
 	MOVQ $0x00000010, R8
 
 few:
-	SUBQ   R8, CX
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	TESTQ  R8, R8
-	JZ     lanes_end
+	SUBQ       R8, CX
+	PREFETCHT0 4096(SI)
+	VPXORD     Z0, Z0, Z0
+	VPXORD     Z1, Z1, Z1
+	TESTQ      R8, R8
+	JZ         lanes_end
 
 lanes:
 	VMOVUPS     (DX), Z2
@@ -10958,7 +10967,7 @@ divide4_next_end:
 	RET
 
 // func ternaryGEMV512(sums *int32, tiles *byte, n int, tileRows int, rowBytes int, q *int8)
-// Requires: AVX, AVX2, AVX512F, AVX512VNNI
+// Requires: AVX, AVX2, AVX512F, AVX512VNNI, MMX+
 TEXT ·ternaryGEMV512(SB), NOSPLIT, $0-48
 	MOVQ         sums+0(FP), DI
 	MOVQ         tiles+8(FP), SI
@@ -10974,23 +10983,27 @@ TEXT ·ternaryGEMV512(SB), NOSPLIT, $0-48
 	VPBROADCASTD AX, Z22
 	MOVL         $0xaaaaaaaa, AX
 	VPBROADCASTD AX, Z19
+	MOVQ         BX, R12
+	SHRQ         $0x01, R12
 	TESTQ        R9, R9
 	JZ           gemv512_row_end
 
 gemv512_row:
-	MOVQ   SI, R10
-	MOVQ   q+40(FP), R11
-	MOVQ   n+16(FP), CX
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
-	VPXORD Z5, Z5, Z5
-	VPXORD Z6, Z6, Z6
-	VPXORD Z7, Z7, Z7
-	TESTQ  CX, CX
-	JZ     tile512_end
+	PREFETCHT0 4096(SI)
+	PREFETCHT0 4096(SI)(R12*1)
+	MOVQ       SI, R10
+	MOVQ       q+40(FP), R11
+	MOVQ       n+16(FP), CX
+	VPXORD     Z0, Z0, Z0
+	VPXORD     Z1, Z1, Z1
+	VPXORD     Z2, Z2, Z2
+	VPXORD     Z3, Z3, Z3
+	VPXORD     Z4, Z4, Z4
+	VPXORD     Z5, Z5, Z5
+	VPXORD     Z6, Z6, Z6
+	VPXORD     Z7, Z7, Z7
+	TESTQ      CX, CX
+	JZ         tile512_end
 
 tile512:
 	VBROADCASTI64X4 (R11), Z8

@@ -80,7 +80,7 @@ func rows() {
 //
 //	1  rows2I8                              23.0 GB/s
 //	2  two and four rows, some asked for    11 to 24
-//	3  a row                                27.7
+//	3  a row, and pages asked for: see fetchPages  27.7 before
 func row512() {
 	text("rowI8512", "func(w *byte, x *float32, n int) float32", "rowI8512 is the vector sum of w[i]*x[i] of a row of int8 over 64 n elements, n > 0.")
 	w, x, n := Load(Param("w"), RSI), Load(Param("x"), RDX), Load(Param("n"), RCX)
@@ -93,6 +93,7 @@ func row512() {
 	MOVQ(U32(16), count)
 	Label("few")
 	SUBQ(count, n)
+	PREFETCHT0(Mem{Base: w, Disp: pageAhead})
 	acc, xs, ws := []VecPhysical{Z0, Z1}, []VecPhysical{Z2, Z3}, []VecPhysical{Z4, Z5}
 	zero512(acc...)
 	loop("lanes", count, func() {
