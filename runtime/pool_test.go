@@ -84,6 +84,39 @@ func TestSplitErrors(t *testing.T) {
 	}
 }
 
+// TestLateWaker: a thread of the operation before that wakes the caller does not end
+// the operation.
+func TestLateWaker(t *testing.T) {
+	p := newPool(2)
+	defer p.close()
+	p.spin = 0
+	late := make(chan struct{})
+	go func() { // what end does after the last part, held up until now
+		defer close(late)
+		for !p.waiting.CompareAndSwap(true, false) {
+			goruntime.Gosched()
+		}
+		p.done <- struct{}{}
+	}()
+	var begun, ended atomic.Bool
+	require.NoError(t, p.guarded(func() error {
+		return p.split(2, 1, func(lo, _ int) error {
+			if lo == 0 { // the caller's
+				for !begun.Load() {
+					goruntime.Gosched()
+				}
+				return nil
+			}
+			begun.Store(true)
+			<-late
+			time.Sleep(20 * time.Millisecond)
+			ended.Store(true)
+			return nil
+		})
+	}))
+	require.True(t, ended.Load())
+}
+
 // TestIdleWorkersSleep: between steps nothing spins.
 func TestIdleWorkersSleep(t *testing.T) {
 	p := newPool(min(3, goruntime.GOMAXPROCS(0)+1))

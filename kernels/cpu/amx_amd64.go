@@ -10,28 +10,33 @@ type amx struct{ vnni }
 
 func (amx) Name() string { return "amx" }
 
-// TernaryInt8 multiplies panels as tiles, 16 rows by 64 columns, by up to 64 tokens.
+// TernaryInt8 multiplies panels as tiles, 16 rows by 64 columns, by 16 tokens each.
 func (amx) TernaryInt8(y []float32, ldy int, w *kernels.Ternary, x *kernels.Acts, lo, hi int) {
 	ternaryInt8(y, ldy, w, x, lo, hi, tdpbsud)
 }
 
-// tileConfig is what LDTILECFG reads, for so many tokens: see ternaryGEMMAMX in _asm.
-type tileConfig [64]byte
+// tileConfigs are what LDTILECFG reads: for 32 tokens, and for those that are left
+// after all 32s. See ternaryGEMMAMX in _asm.
+type tileConfigs [2 * tileConfigLen]byte
 
-func (c *tileConfig) set(tokens int) {
-	*c = tileConfig{0: 1} // the palette
-	last := (tokens - 1) / amxTokens
-	tile := func(i, rows int) {
-		c[16+2*i] = 64 // bytes of a row
-		c[48+i] = byte(rows)
-	}
-	for i := range last {
-		tile(i, amxTokens)
-	}
-	tile(last, tokens-last*amxTokens)
-	tile(4, amxTokens)
-	tile(5, tokens-last*amxTokens)
-	tile(6, panelRows)
+const (
+	tileConfigLen = 64
+	amxTokens     = 16 // of a tile
+	amxRows       = 16 // of a tile of a panel
+)
+
+func (c *tileConfigs) set(tokens int) {
+	rest := tokens % (2 * amxTokens)
+	c.one(0, amxTokens, amxTokens)
+	c.one(tileConfigLen, min(rest, amxTokens), max(rest-amxTokens, 1)) // there are no tiles without rows
 }
 
-const amxTokens = 16 // of a tile
+// one describes, at byte at, the tiles for so many tokens of a first half and a second one.
+func (c *tileConfigs) one(at, first, second int) {
+	clear(c[at:][:tileConfigLen])
+	c[at] = 1 // the palette
+	for tile, rows := range [...]int{first, first, second, second, first, second, amxRows, amxRows} {
+		c[at+16+2*tile] = 64 // bytes of a row
+		c[at+48+tile] = byte(rows)
+	}
+}

@@ -61,23 +61,33 @@ type attending struct {
 	parts []float32
 
 	// Of the chunk that is computed.
-	page   *kernels.Page
-	chunk  int
-	keys   *byte // of the kv head
-	values *byte
+	page  *kernels.Page
+	chunk int
+	keys  *byte // of the kv head
 
-	dim  int
-	z    float32
-	pack []float32 // the queries of blocks of four, [blocks][dim][4]
-	sums []float32 // of each query's elements, and then of each sink query's: int4 only
-	p    [4 * kernels.PageLen]float32
-	sink [kernels.PageLen]float32
-	o    []float32 // [4][dim]
-	m    float32
+	dim     int
+	z       float32
+	blocks  int                      // of four queries, or at the end of three
+	pack    []float32                // their elements, [blocks][dim][4]
+	sums    []float32                // of each query's elements, and then of each sink query's: int4 only
+	p       []float32                // scores and then weights, of each query of each block, [blocks][4][PageLen]
+	weights []weights                // of each query
+	alone   [kernels.PageLen]float32 // p of a query outside of blocks
+	sink    [kernels.PageLen]float32
+	o       []float32 // [4][dim]
+	m       float32
 
 	total float32 // of vectorSum, which needs an address
 
-	factors [8]float32 // of merging, before and now
+	factors []float32 // of merging, before and now, of each query of blocks
+	factor  [8]float32
+}
+
+// weights is what a chunk has for a query, but for the weights themselves.
+type weights struct {
+	from, to int     // positions; none if equal
+	m, l     float32 // the greatest score and the sum of the weights
+	start    float32 // of the weighted sums
 }
 
 var attendings = sync.Pool{New: func() any { return new(attending) }}
@@ -104,17 +114,13 @@ func attend(reference ref.Ops, parts []float32, a *kernels.Queries, lo, hi int, 
 			continue
 		}
 		w.chunk = c
-		w.keys, w.values = w.at(true, 0), w.at(false, 0)
-		n := a.Rows * a.Heads
-		first := 0
-		for ; first+3 <= n; first += 4 {
-			w.four(first, min(4, n-first))
-		}
-		for ; first < n; first++ {
-			w.one(first)
+		w.keys = w.at(true, 0)
+		w.fours()
+		for i := 4 * w.blocks; i < a.Rows*a.Heads; i++ {
+			w.one(i)
 		}
 	}
-	w.Queries, w.parts, w.page, w.keys, w.values = nil, nil, nil, nil, nil
+	w.Queries, w.parts, w.page, w.keys = nil, nil, nil, nil
 }
 
 // query is the elements of query i.
@@ -129,9 +135,12 @@ func (w *attending) sinkQuery(i int) []float32 {
 // prepare packs queries and adds up their elements.
 func (w *attending) prepare() {
 	n := w.Rows * w.Heads
-	blocks := (n + 1) / 4 // three are a block, too, with a query of zeros
-	pack := grow(&w.pack, 4*blocks*w.dim)
-	for b := range blocks {
+	w.blocks = (n + 1) / 4 // three are a block, too, with a query of zeros
+	pack := grow(&w.pack, 4*w.blocks*w.dim)
+	grow(&w.p, 4*w.blocks*kernels.PageLen)
+	grow(&w.weights, 4*w.blocks)
+	grow(&w.factors, 8*w.blocks)
+	for b := range w.blocks {
 		to := pack[4*b*w.dim:][:4*w.dim]
 		for j := range 4 {
 			if 4*b+j >= n {
@@ -193,47 +202,88 @@ func (w *attending) at(keys bool, position int) *byte {
 	return &p.VCodes[i]
 }
 
-// four computes the chunk for queries first..first+n-1, n of 3 or 4.
-func (w *attending) four(first, n int) {
-	var sinks, from, to [4]int
-	most, least, some := 0, kernels.PageLen, false
-	for j := range n {
-		sinks[j], from[j], to[j] = w.Span((first+j)/w.Heads, w.chunk)
-		if sinks[j] > 0 {
-			for j := range n {
-				w.one(first + j)
-			}
-			return
+// fours computes the chunk for the blocks of four queries: all scores, then all weights,
+// then all sums, so that the keys and then the values stay in the first cache.
+func (w *attending) fours() {
+	for b := range w.blocks {
+		if w.spans(b) {
+			w.k.scores[1](&w.p[4*b*kernels.PageLen], &w.pack[4*b*w.dim], w.keys, w.dim)
 		}
-		most, least = max(most, from[j]), min(least, to[j])
-		some = some || from[j] < to[j]
+	}
+	size := kernels.AttentionPart(w.dim)
+	for i := range w.weights {
+		x, f := &w.weights[i], w.factors[2*i:][:2]
+		if x.from == x.to {
+			f[0], f[1] = 0, 0
+			continue
+		}
+		p := (*[kernels.PageLen]float32)(w.p[i*kernels.PageLen:])
+		w.scale(p, i, false)
+		x.m, x.l, x.start = w.weigh(p, 0, x.from, x.to)
+		f[0], f[1] = below(w.parts[i*size+w.dim], x.m)
+	}
+	if w.blocks > 0 {
+		exp8(&w.factors[0], w.blocks)
+	}
+	for b := range w.blocks {
+		w.sum(b)
+	}
+}
+
+// spans finds which positions of the chunk the queries of block b attend to, and
+// reports whether there are any. A block that has sinks here is computed one by one.
+func (w *attending) spans(b int) (some bool) {
+	queries := w.weights[4*b:][:4]
+	clear(queries)
+	n := min(4, w.Rows*w.Heads-4*b)
+	for j := range n {
+		sinks, from, to := w.Span((4*b+j)/w.Heads, w.chunk)
+		if sinks > 0 {
+			clear(queries)
+			for j := range n {
+				w.one(4*b + j)
+			}
+			return false
+		}
+		queries[j].from, queries[j].to = from, to
+		some = some || from < to
+	}
+	return some
+}
+
+// sum adds up the weighted values for block b and merges them into its parts.
+func (w *attending) sum(b int) {
+	queries := w.weights[4*b:][:4]
+	most, least, some := 0, kernels.PageLen, false
+	for _, x := range queries[:min(4, w.Rows*w.Heads-4*b)] {
+		most, least = max(most, x.from), min(least, x.to)
+		some = some || x.from < x.to
 	}
 	if !some {
 		return
 	}
-	w.k.scores[1](&w.p[0], &w.pack[first*w.dim], w.keys, w.dim)
-	var m, l [4]float32
-	for j := range n {
-		p := (*[kernels.PageLen]float32)(w.p[j*kernels.PageLen:])
-		if from[j] == to[j] {
-			clear(p[:]) // the sums below run over it and go nowhere
+	p := w.p[4*b*kernels.PageLen:][:4*kernels.PageLen]
+	for j, x := range queries {
+		o := w.o[j*w.dim:][:w.dim]
+		if x.from == x.to {
+			clear(p[j*kernels.PageLen:][:kernels.PageLen]) // the sums below run over it and go nowhere
 			continue
 		}
-		w.scale(p, first+j, false)
-		var start float32
-		m[j], l[j], start = w.weigh(p, 0, from[j], to[j])
-		fill(w.o[j*w.dim:][:w.dim], start)
-		w.add(j, from[j], min(most, to[j]))
+		fill(o, x.start)
+		w.add(o, p[j*kernels.PageLen:], x.from, min(most, x.to))
 	}
 	if most < least {
-		w.k.weighted[1](&w.o[0], &w.p[most], w.at(false, most), least-most, w.dim)
+		w.k.weighted[1](&w.o[0], &p[most], w.at(false, most), least-most, w.dim)
 	}
-	for j := range n {
-		if from[j] < to[j] {
-			w.add(j, max(least, most), to[j])
+	size := kernels.AttentionPart(w.dim)
+	for j, x := range queries {
+		if x.from == x.to {
+			continue
 		}
+		i, o := 4*b+j, w.o[j*w.dim:][:w.dim]
+		w.add(o, p[j*kernels.PageLen:], max(least, most), x.to)
+		w.merge(w.parts[i*size:][:size], o, x.m, x.l, w.factors[2*i], w.factors[2*i+1])
 	}
-	w.merge(first, m, l, n)
 }
 
 func fill(o []float32, x float32) {
@@ -252,7 +302,7 @@ func (w *attending) one(i int) {
 	if sinks == 0 && from == to {
 		return
 	}
-	p := (*[kernels.PageLen]float32)(w.p[:])
+	p := &w.alone
 	w.k.scores[0](&p[0], &w.query(i)[0], w.keys, w.dim)
 	w.scale(p, i, false)
 	if sinks > 0 {
@@ -261,10 +311,15 @@ func (w *attending) one(i int) {
 		copy(p[:sinks], w.sink[:])
 	}
 	m, l, start := w.weigh(p, sinks, from, to)
-	fill(w.o[:w.dim], start)
-	w.add(0, 0, sinks)
-	w.add(0, from, to)
-	w.merge(i, [4]float32{m}, [4]float32{l}, 1)
+	o := w.o[:w.dim]
+	fill(o, start)
+	w.add(o, p[:], 0, sinks)
+	w.add(o, p[:], from, to)
+	size := kernels.AttentionPart(w.dim)
+	part := w.parts[i*size:][:size]
+	w.factor[0], w.factor[1] = below(part[w.dim], m)
+	exp8(&w.factor[0], 1)
+	w.merge(part, o, m, l, w.factor[0], w.factor[1])
 }
 
 // scale makes scores of dots with codes, but for the factor z.
@@ -301,28 +356,16 @@ func (w *attending) weigh(p *[kernels.PageLen]float32, sinks, from, to int) (m, 
 	return w.m, l, start
 }
 
-// add adds the weighted values of positions from..to-1 to the sums of query j of a
-// block.
-func (w *attending) add(j, from, to int) {
+// add adds the values of positions from..to-1, weighted by p, to o.
+func (w *attending) add(o, p []float32, from, to int) {
 	if from < to {
-		w.k.weighted[0](&w.o[j*w.dim], &w.p[j*kernels.PageLen+from], w.at(false, from), to-from, w.dim)
+		w.k.weighted[0](&o[0], &p[from], w.at(false, from), to-from, w.dim)
 	}
 }
 
-// merge merges a chunk, its greatest scores, sums of weights and the sums in w.o, into the parts of queries
-// first..first+n-1. An l of 0 is of a query that the chunk has nothing for.
-func (w *attending) merge(first int, m, l [4]float32, n int) {
-	size := kernels.AttentionPart(w.dim)
-	parts := w.parts[first*size:][:n*size]
-	for j := range n {
-		part := parts[j*size:][:size]
-		w.factors[j], w.factors[4+j] = below(part[w.dim], m[j])
-	}
-	exp8(&w.factors[0])
-	for j := range n {
-		part := parts[j*size:][:size]
-		part[w.dim], part[w.dim+1] = mergePart(part[:w.dim], part[w.dim], part[w.dim+1], w.o[j*w.dim:][:w.dim], m[j], l[j], w.factors[j], w.factors[4+j])
-	}
+// merge merges the sums o of a chunk, its greatest score and its sum of weights into a part.
+func (w *attending) merge(part, o []float32, m, l, before, now float32) {
+	part[w.dim], part[w.dim+1] = mergePart(part[:w.dim], part[w.dim], part[w.dim+1], o, m, l, before, now)
 }
 
 // below are the differences of two scores to the greater one.

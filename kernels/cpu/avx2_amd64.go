@@ -5,7 +5,6 @@ package cpu
 import (
 	"encoding/binary"
 	"math"
-	"os"
 	"sync"
 
 	"golang.org/x/sys/cpu"
@@ -14,14 +13,13 @@ import (
 	"github.com/tritter-ai/tritter/kernels/ref"
 )
 
-// native lists what this processor has. AMX has to be asked for: it was held to the
-// reference under an emulator of its instructions, and on no processor yet.
+// native lists what this processor has.
 func native() (all []kernels.Ops) {
 	if cpu.X86.HasAVX2 && cpu.X86.HasFMA && cpu.X86.HasF16C {
 		all = append(all, avx2{})
 		if cpu.X86.HasAVX512F && cpu.X86.HasAVX512BW && cpu.X86.HasAVX512VL && cpu.X86.HasAVX512VNNI {
 			all = append(all, vnni{})
-			if os.Getenv("TRITTER_AMX") == "1" && cpu.X86.HasAMXTile && cpu.X86.HasAMXInt8 && permitAMX() {
+			if cpu.X86.HasAMXTile && cpu.X86.HasAMXInt8 && permitAMX() {
 				all = append(all, amx{})
 			}
 		}
@@ -38,14 +36,15 @@ func (avx2) Name() string { return "avx2" }
 // scratch is memory that a call needs for itself.
 type scratch struct {
 	// These come first, where they are aligned to the lines of a cache.
-	panel      [panelTiles * panelRows * kernels.TileCols]byte
+	panels     [2][panelTiles * panelRows * kernels.TileCols]byte
 	floatPanel [kernels.TileRows * kernels.BlockLen]float32
 	lanes      [floatTokens * kernels.TileRows * kernels.Lanes]float32
-	config     tileConfig
+	config     tileConfigs
 
 	scales []float32
 	floats []float32
 	excess []int32
+	factor []float32 // of each token
 	tails  []tail
 	sums   []int32
 	acc    []float32

@@ -7,9 +7,16 @@ import "github.com/tritter-ai/tritter/kernels"
 // wideTokens is how many tokens share a row in 512-bit registers.
 const wideTokens = 8
 
-// Dense takes eight tokens at a time while there are as many and rows fill the
-// lanes; avx2 takes the rest.
+// Dense takes a row of int8 by itself for one token, and eight tokens at a time while
+// there are as many and rows fill the lanes; avx2 takes the rest.
 func (x vnni) Dense(y []float32, ldy int, w *kernels.Dense, acts []float32, m, ldx, lo, hi int) {
+	if m == 1 && w.Type == kernels.I8 && w.Cols%(2*kernels.Lanes) == 0 {
+		kernels.CheckDense(y, ldy, w, acts, m, ldx, lo, hi)
+		for row := lo; row < hi; row++ {
+			y[row] = rowI8512(&w.Data[row*w.Cols], &acts[0], w.Cols/(2*kernels.Lanes)) * w.Scales[row]
+		}
+		return
+	}
 	if m < wideTokens || w.Cols%kernels.Lanes != 0 {
 		x.avx2.Dense(y, ldy, w, acts, m, ldx, lo, hi)
 		return

@@ -29,6 +29,16 @@ func ternaryGEMM(sums *int32, panel *byte, q *int8, stride int, n int, tokens in
 //go:noescape
 func scaleSums(y *float32, sums *int32, excess int32, f float32, n int)
 
+// scaleTokens is y[i] = f32(sums[i] - excess[m]) * f[m] for the 16 rows of each token m, whose outputs are ldy bytes apart.
+//
+//go:noescape
+func scaleTokens(y *float32, ldy int, sums *int32, excess *int32, f *float32, tokens int)
+
+// scaleTokens512 is y[i] = f32(sums[i] - excess[m]) * f[m] for the 32 rows of each token m, whose outputs are ldy bytes apart.
+//
+//go:noescape
+func scaleTokens512(y *float32, ldy int, sums *int32, excess *int32, f *float32, tokens int)
+
 // scaleSumsRows is y[i] = f32(sums[i] - excess) * ((scales[i]*a) / 127) for 8 n elements.
 //
 //go:noescape
@@ -138,6 +148,11 @@ func dotInt16(row *int8, x *int16, n int) int32
 //
 //go:noescape
 func rows2I8(sums *[2]float32, w *byte, stride int, x *float32, n int)
+
+// rowI8512 is the vector sum of w[i]*x[i] of a row of int8 over 64 n elements, n > 0.
+//
+//go:noescape
+func rowI8512(w *byte, x *float32, n int) float32
 
 // dot8F32512 adds to sums the dots of a row and 8 tokens, ldx bytes apart, over a block: 32 n elements, n from 1 to 32.
 //
@@ -394,10 +409,10 @@ func weighted4I4512(o *float32, p *float32, v *byte, count int, dim int)
 //go:noescape
 func softmax(p *float32, z float32, m *float32) float32
 
-// exp8 replaces eight numbers, none greater than 0, by their exp.
+// exp8 replaces 8 n numbers, none greater than 0, by their exp.
 //
 //go:noescape
-func exp8(x *float32)
+func exp8(x *float32, n int)
 
 // affineScores is p[j] = fma(p[j], a[j], b[j]*sum) for 64 positions, whose scales and zeros s holds.
 //
@@ -449,12 +464,17 @@ func divideInt4(q *byte, x *float32, s float32, o float32, n int)
 //go:noescape
 func ternaryGEMV512(sums *int32, tiles *byte, n int, tileRows int, rowBytes int, q *int8)
 
-// ternaryGEMM512 is ternaryGEMM in 512-bit registers, for up to 8 tokens.
+// ternaryPanel512 decodes n tiles of four rows of tiles into a panel of trit+2.
+//
+//go:noescape
+func ternaryPanel512(panel *byte, tiles0 *byte, tiles1 *byte, tiles2 *byte, tiles3 *byte, n int)
+
+// ternaryGEMM512 multiplies two panels of 4 n columns, 16 KiB apart, n even, by up to 12 tokens, stride bytes apart, and adds the products (trit+2)*q to sums, 32 for each token.
 //
 //go:noescape
 func ternaryGEMM512(sums *int32, panel *byte, q *int8, stride int, n int, tokens int)
 
-// ternaryGEMMAMX is ternaryGEMM with AMX, for up to 64 tokens; config describes the tiles.
+// ternaryGEMMAMX is ternaryGEMM512 with AMX, for any number of tokens; config describes the tiles of 32 tokens and of those that are left after all 32s.
 //
 //go:noescape
-func ternaryGEMMAMX(sums *int32, panel *byte, q *int8, stride int, n int, tokens int, config *[64]byte)
+func ternaryGEMMAMX(sums *int32, panel *byte, q *int8, stride int, n int, tokens int, config *[128]byte)

@@ -36,18 +36,17 @@ func (u unit) gemv(sums *int32, tiles *byte, n, tileRows, rowBytes int, q *int8)
 	}
 }
 
-// gemm multiplies the panel, n tiles, by the tokens that begin at q, and adds to sums.
+// gemm multiplies the panels, n tiles, by the tokens that begin at q, and adds to sums.
 func (p *product) gemm(sums *int32, q *int8, n, tokens int) {
 	n *= kernels.TileCols / 4
-	panel := &p.panel[0]
+	panel := &p.panels[0][0]
 	switch p.unit {
 	case maddubs:
 		ternaryGEMM(sums, panel, q, p.x.Stride, n, tokens)
 	case dpbusd:
 		ternaryGEMM512(sums, panel, q, p.x.Stride, n, tokens)
 	case tdpbsud:
-		p.config.set(tokens)
-		ternaryGEMMAMX(sums, panel, q, p.x.Stride, n, tokens, (*[64]byte)(&p.config))
+		ternaryGEMMAMX(sums, panel, q, p.x.Stride, n, tokens, (*[2 * tileConfigLen]byte)(&p.config))
 	}
 }
 
@@ -57,10 +56,30 @@ func (u unit) count(m int) int {
 	case maddubs:
 		return share(m, 6)
 	case dpbusd:
-		return share(m, 8)
+		return share(m, 12)
 	}
-	return min(m, 4*amxTokens)
+	return m
 }
+
+// rows is how many rows gemm multiplies: those of one panel or of two.
+func (u unit) rows() int {
+	if u == maddubs {
+		return panelRows
+	}
+	return 2 * panelRows
+}
+
+// offset is what the codes of panels have more than trits. VPMADDUBSW adds in 16 bits,
+// where small codes leave room for more sums; for the others trit + 2 is less work.
+func (u unit) offset() int32 {
+	if u == maddubs {
+		return 1
+	}
+	return tileOffset
+}
+
+// tileOffset is what the codes of tiles have more than trits, once decoded.
+const tileOffset = 2
 
 // TernaryInt8 multiplies tiles in place for few tokens, and panels for more.
 func (avx2) TernaryInt8(y []float32, ldy int, w *kernels.Ternary, x *kernels.Acts, lo, hi int) {
@@ -89,16 +108,22 @@ func ternaryInt8(y []float32, ldy int, w *kernels.Ternary, x *kernels.Acts, lo, 
 	if w.Group > 0 {
 		p.groups, p.tiles = w.Groups(), w.Group/kernels.TileCols
 	}
-	excess := grow(&p.excess, x.M*p.groups)
-	for m := range x.M {
-		for g := range p.groups {
-			excess[m*p.groups+g] = sumInt8(&x.Codes[m*x.Stride+g*w.Group], p.groupTiles(g))
-		}
-	}
 	if x.M == 1 || p.groups == 1 && x.M < panelTokens {
+		p.sumCodes(tileOffset)
 		p.few(lo, hi)
 	} else {
+		p.sumCodes(u.offset())
 		p.many(lo, hi)
+	}
+}
+
+// sumCodes computes what the sums of products have too much where codes are trit + offset.
+func (p *product) sumCodes(offset int32) {
+	excess := grow(&p.excess, p.x.M*p.groups)
+	for m := range p.x.M {
+		for g := range p.groups {
+			excess[m*p.groups+g] = offset * sumInt8(&p.x.Codes[m*p.x.Stride+g*p.w.Group], p.groupTiles(g))
+		}
 	}
 }
 
@@ -118,49 +143,103 @@ func (p *product) few(lo, hi int) {
 			for g := range p.groups {
 				q := &p.x.Codes[m*p.x.Stride+g*p.w.Group]
 				p.unit.gemv(&sums[0], &p.w.Tiles[(tileRow+g*p.tiles)*kernels.TileBytes], p.groupTiles(g), (n+kernels.TileRows-1)/kernels.TileRows, rowTiles*kernels.TileBytes, q)
-				p.scale(&p.out[0], &sums[0], m, g, gemvRows, 2*p.excess[m*p.groups+g], (n+7)/8) // codes are trit + 2
+				p.scale(&p.out[0], &sums[0], m, g, gemvRows, p.excess[m*p.groups+g], (n+7)/8)
 			}
 			p.store(p.y[m*p.ldy+row:][:n], p.out[:], m, row)
 		}
 	}
 }
 
-// many decodes a panel at a time and multiplies it by all tokens.
+// many decodes panels of some rows at a time and multiplies them by all tokens.
 func (p *product) many(lo, hi int) {
-	sums, acc := grow(&p.sums, p.x.M*panelRows), grow(&p.acc, p.x.M*panelRows)
-	for row := lo; row < hi; row += panelRows {
-		n := min(panelRows, hi-row)
-		p.rowScales(row, n, panelRows)
-		clear(acc)
-		for g := range p.groups {
-			clear(sums)
-			first := g * p.tiles
-			for end := first + p.groupTiles(g); first < end; first += panelTiles {
-				p.block(row, hi, first, min(panelTiles, end-first))
-			}
-			for m := range p.x.M {
-				p.scale(&acc[m*panelRows], &sums[m*panelRows], m, g, panelRows, p.excess[m*p.groups+g], panelRows/8) // codes are trit + 1
-			}
+	rows := p.unit.rows()
+	sums := grow(&p.sums, p.x.M*rows)
+	p.factors()
+	if p.unit == tdpbsud {
+		p.config.set(p.x.M)
+	}
+	for row := lo; row < hi; row += rows {
+		n := min(rows, hi-row)
+		if p.w.Group > 0 {
+			p.grouped(row, hi, n)
+			continue
 		}
-		for m := range p.x.M {
-			p.store(p.y[m*p.ldy+row:][:n], acc[m*panelRows:], m, row)
+		p.multiply(row, hi, 0)
+		if n < rows || len(p.w.Scales) > 1 || p.w.Bias != nil {
+			p.rowScales(row, n, rows)
+			for m := range p.x.M {
+				p.scale(&p.out[0], &sums[m*rows], m, 0, rows, p.excess[m], rows/8)
+				p.store(p.y[m*p.ldy+row:][:n], p.out[:], m, row)
+			}
+			continue
+		}
+		y := &p.y[row]
+		if p.unit == maddubs {
+			scaleTokens(y, 4*p.ldy, &sums[0], &p.excess[0], &p.factor[0], p.x.M)
+		} else {
+			scaleTokens512(y, 4*p.ldy, &sums[0], &p.excess[0], &p.factor[0], p.x.M)
 		}
 	}
 }
 
-// block decodes n tiles, from first on, of the rows from row on, and multiplies them by all
-// tokens.
-func (p *product) block(row, hi, first, n int) {
+// factors computes what the sums of each token are to be multiplied by, where all rows have one scale.
+func (p *product) factors() {
+	if p.w.Group > 0 || len(p.w.Scales) > 1 {
+		return
+	}
+	for m := range grow(&p.factor, p.x.M) {
+		p.factor[m] = float32(p.w.Scales[0]*p.x.Max[m]) / 127
+	}
+}
+
+// grouped computes n rows from row on, whose columns have scales in groups.
+func (p *product) grouped(row, hi, n int) {
+	rows := p.unit.rows()
+	acc := grow(&p.acc, p.x.M*rows)
+	clear(acc)
+	p.rowScales(row, n, rows)
+	for g := range p.groups {
+		p.multiply(row, hi, g)
+		for m := range p.x.M {
+			p.scale(&acc[m*rows], &p.sums[m*rows], m, g, rows, p.excess[m*p.groups+g], rows/8)
+		}
+	}
+	for m := range p.x.M {
+		p.store(p.y[m*p.ldy+row:][:n], acc[m*rows:], m, row)
+	}
+}
+
+// multiply sets sums to the products of the rows from row on with all tokens, over the
+// columns of group g. As many columns as a panel has are decoded at a time.
+func (p *product) multiply(row, hi, g int) {
+	rows := p.unit.rows()
+	clear(p.sums)
+	first := g * p.tiles
+	for end := first + p.groupTiles(g); first < end; first += panelTiles {
+		n := min(panelTiles, end-first)
+		for i := range rows / panelRows {
+			p.decode(i, row+i*panelRows, hi, first, n)
+		}
+		for m := 0; m < p.x.M; {
+			count := p.unit.count(p.x.M - m)
+			p.gemm(&p.sums[m*rows], &p.x.Codes[m*p.x.Stride+first*kernels.TileCols], n, count)
+			m += count
+		}
+	}
+}
+
+// decode fills a panel with n tiles, from first on, of the rows from row on.
+func (p *product) decode(panel, row, hi, first, n int) {
 	var tiles [panelRows / kernels.TileRows]*byte
 	for i := range tiles { // rows past the last are computed from others, and dropped
 		tileRow := min(row+i*kernels.TileRows, hi-1) / kernels.TileRows
 		tiles[i] = &p.w.Tiles[(tileRow*p.w.ColTiles()+first)*kernels.TileBytes]
 	}
-	ternaryPanel(&p.panel[0], tiles[0], tiles[1], tiles[2], tiles[3], n)
-	for m := 0; m < p.x.M; {
-		count := p.unit.count(p.x.M - m)
-		p.gemm(&p.sums[m*panelRows], &p.x.Codes[m*p.x.Stride+first*kernels.TileCols], n, count)
-		m += count
+	dst := &p.panels[panel][0]
+	if p.unit == maddubs {
+		ternaryPanel(dst, tiles[0], tiles[1], tiles[2], tiles[3], n)
+	} else {
+		ternaryPanel512(dst, tiles[0], tiles[1], tiles[2], tiles[3], n)
 	}
 }
 

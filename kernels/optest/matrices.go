@@ -47,6 +47,13 @@ func (c *comparison) ternary(t *testing.T) {
 			c.oneTernary(t, seed, ternaryCase{rows, []int{127, 130, 256, 300}[seed%4], tokens, int(seed%3/2) * 128, scaleKinds[seed%2], seed%3 == 0, "random", "random"})
 		}
 	}
+	// And those around panels of rows, with columns of several panels.
+	for _, tokens := range []int{6, 12, 13, 25, 33, 65} {
+		for _, rows := range []int{31, 32, 33, 65} {
+			seed++
+			c.oneTernary(t, seed, ternaryCase{rows, []int{1024, 1025, 1200, 2100}[seed%4], tokens, 0, scaleKinds[seed%2], seed%3 == 0, "random", "random"})
+		}
+	}
 	// Rows around what a kernel for one token takes at once, and shapes of real models.
 	for _, rows := range []int{63, 64, 65, 130} {
 		seed++

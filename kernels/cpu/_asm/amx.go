@@ -1,8 +1,6 @@
 package main
 
 import (
-	"fmt"
-
 	. "github.com/mmcloughlin/avo/build"
 	"github.com/mmcloughlin/avo/ir"
 	. "github.com/mmcloughlin/avo/operand"
@@ -40,64 +38,80 @@ func tileConfig(at GPPhysical) {
 // tileDot is TDPBSUD: signed bytes of a, unsigned ones of b.
 func tileDot(sum, a, b byte) { amx(prefixF3, 0x5e, 0, 0, b, 0xc0|sum<<3|a) }
 
-// ternaryGEMMAMX generates the product of a panel with up to 64 tokens. 64 columns of a panel are
-// what TDPBSUD takes: 16 rows of four columns for each of 16 rows. Tiles 0 to 3 are
-// the sums of 16 tokens each, 4 and 5 activations, the second those of the last
-// tokens, perhaps fewer; 6 is the weights.
+// ternaryGEMMAMX generates the product of two panels, 32 rows, with many tokens. 64 columns of
+// a panel are what TDPBSUD takes: 16 rows of four columns for each of 16 rows. Tiles 0 and 1
+// are the sums of 16 tokens with both panels, 2 and 3 those of 16 more; 4 and 5 are activations,
+// 6 and 7 weights: four products for four loads, half of them from the panels, which the first
+// cache holds.
 func ternaryGEMMAMX() {
-	text("ternaryGEMMAMX", "func(sums *int32, panel *byte, q *int8, stride int, n int, tokens int, config *[64]byte)", "ternaryGEMMAMX is ternaryGEMM with AMX, for up to 64 tokens; config describes the tiles.")
-	Load(Param("sums"), RDI)
+	text("ternaryGEMMAMX", "func(sums *int32, panel *byte, q *int8, stride int, n int, tokens int, config *[128]byte)", "ternaryGEMMAMX is ternaryGEMM512 with AMX, for any number of tokens; config describes the tiles of 32 tokens and of those that are left after all 32s.")
+	const sumsRow = 4 * 32
+	sums, q, stride, tokens := RDI, RDX, RBX, RAX
+	sumsStride, panelStride, count := R8, R10, R13
+	q0, q1, panel0, panel1 := R11, R12, R9, RCX
+	Load(Param("sums"), sums)
 	Load(Param("panel"), RSI)
-	Load(Param("stride"), RBX)
-	Load(Param("n"), RCX)
-	Load(Param("tokens"), RAX)
+	Load(Param("q"), q)
+	Load(Param("stride"), stride)
+	Load(Param("tokens"), tokens)
+	MOVQ(U32(sumsRow), sumsStride)
+	MOVQ(U32(64), panelStride)
 	Load(Param("config"), R9)
 	tileConfig(R9)
-	q := []GPPhysical{RDX, R9, R10, R11}
-	Load(Param("q"), q[0])
-	MOVQ(RBX, R8)
-	SHLQ(Imm(4), R8)
-	for i := range 3 {
-		LEAQ(Mem{Base: q[i], Index: R8, Scale: 1}, q[i+1])
-	}
-	MOVQ(U32(64), R8)
-	SHRQ(Imm(4), RCX)
-	for tiles := 4; tiles > 0; tiles-- {
-		name := fmt.Sprintf("amx%d", tiles)
-		if tiles > 1 {
-			CMPQ(RAX, Imm(uint64(16*(tiles-1))))
-			JLE(LabelRef(name + "_not"))
+	block := func(name string, halves int) {
+		each := func(do func(tile byte, base, stride GPPhysical)) {
+			for i := range 2 * halves {
+				LEAQ(Mem{Base: sums, Disp: i/2*16*sumsRow + i%2*64}, R9)
+				do(byte(i), R9, sumsStride)
+			}
 		}
-		for i := range tiles {
-			if i > 0 {
-				ADDQ(U32(1024), RDI)
+		each(tileLoad)
+		MOVQ(q, q0)
+		MOVQ(stride, q1)
+		SHLQ(Imm(4), q1)
+		ADDQ(q0, q1)
+		MOVQ(RSI, panel0)
+		LEAQ(Mem{Base: RSI, Disp: secondPanel}, panel1)
+		Load(Param("n"), count)
+		SHRQ(Imm(4), count)
+		loop(name, count, func() {
+			tileLoad(6, panel0, panelStride)
+			tileLoad(4, q0, stride)
+			tileDot(0, 4, 6)
+			tileLoad(7, panel1, panelStride)
+			tileDot(1, 4, 7)
+			if halves == 2 {
+				tileLoad(5, q1, stride)
+				tileDot(2, 5, 6)
+				tileDot(3, 5, 7)
+				ADDQ(Imm(64), q1)
 			}
-			tileLoad(byte(i), RDI, R8)
-		}
-		loop(name+"_columns", RCX, func() {
-			tileLoad(6, RSI, R8)
-			for i := range tiles {
-				a := byte(4)
-				if i == tiles-1 {
-					a = 5
-				}
-				tileLoad(a, q[i], RBX)
-				tileDot(byte(i), a, 6)
-			}
-			ADDQ(U32(1024), RSI)
-			for _, p := range q[:tiles] {
-				ADDQ(Imm(64), p)
-			}
+			ADDQ(Imm(64), q0)
+			ADDQ(U32(1024), panel0)
+			ADDQ(U32(1024), panel1)
 		})
-		for i := tiles - 1; i >= 0; i-- {
-			tileStore(byte(i), RDI, R8)
-			if i > 0 {
-				SUBQ(U32(1024), RDI)
-			}
-		}
-		JMP(LabelRef("amx_done"))
-		Label(name + "_not")
+		each(tileStore)
 	}
+	Label("amx_next")
+	CMPQ(tokens, Imm(32))
+	JGE(LabelRef("amx_two"))
+	TESTQ(tokens, tokens)
+	JLE(LabelRef("amx_done"))
+	Load(Param("config"), R9)
+	ADDQ(Imm(64), R9)
+	tileConfig(R9)
+	CMPQ(tokens, Imm(16))
+	JLE(LabelRef("amx_one"))
+	Label("amx_two")
+	block("amx_columns2", 2)
+	ADDQ(U32(32*sumsRow), sums)
+	MOVQ(stride, q0)
+	SHLQ(Imm(5), q0)
+	ADDQ(q0, q)
+	SUBQ(Imm(32), tokens)
+	JMP(LabelRef("amx_next"))
+	Label("amx_one")
+	block("amx_columns1", 1)
 	Label("amx_done")
 	tileRelease()
 	RET()

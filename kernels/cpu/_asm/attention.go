@@ -476,11 +476,14 @@ func softmax() {
 	Store(X0, ReturnIndex(0))
 	RET()
 
-	text("exp8", "func(x *float32)", "exp8 replaces eight numbers, none greater than 0, by their exp.")
-	p = Load(Param("x"), RDI)
-	VMOVUPS(Mem{Base: p}, Y0)
-	exp(Y0, Y1, Y2, Y3, Y4)
-	VMOVUPS(Y3, Mem{Base: p})
+	text("exp8", "func(x *float32, n int)", "exp8 replaces 8 n numbers, none greater than 0, by their exp.")
+	p, n := Load(Param("x"), RDI), Load(Param("n"), RCX)
+	loop("exp8_next", n, func() {
+		VMOVUPS(Mem{Base: p}, Y0)
+		exp(Y0, Y1, Y2, Y3, Y4)
+		VMOVUPS(Y3, Mem{Base: p})
+		ADDQ(U32(32), p)
+	})
 	VZEROUPPER()
 	RET()
 }

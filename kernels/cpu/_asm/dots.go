@@ -43,7 +43,11 @@ func dots() {
 			sums, w := Load(Param("sums"), RDI), Load(Param("w"), RSI)
 			x, ldx, n := Load(Param("x"), RDX), Load(Param("ldx"), R9), Load(Param("n"), RCX)
 			acc := []VecPhysical{Y0, Y1, Y2, Y3, Y4, Y5, Y6, Y7, Y8, Y9, Y10, Y11}[:4*tokens]
-			vectorSums(sums, n, acc, func() {
+			begin := nothing
+			if tokens == 1 {
+				begin = func() { PREFETCHT0(Mem{Base: w, Disp: pageAhead}) }
+			}
+			vectorSums(sums, n, acc, begin, func() {
 				for i, y := range []VecPhysical{Y12, Y13, Y14, Y15} {
 					t.load(Mem{Base: w, Disp: 8 * t.size * i}, y)
 					for k := range tokens {
@@ -67,7 +71,7 @@ func dots() {
 	text("sum", "func(sums *float32, x *float32, n int, end *[512]byte)", "sum adds the sum of x to sums[0]: 32 n elements and, unless end is nil, the activations in there.")
 	sums, x, n := Load(Param("sums"), RDI), Load(Param("x"), RDX), Load(Param("n"), RCX)
 	acc := []VecPhysical{Y0, Y1, Y2, Y3}
-	vectorSums(sums, n, acc, func() {
+	vectorSums(sums, n, acc, nothing, func() {
 		for i, a := range acc {
 			VADDPS(Mem{Base: x, Disp: 32 * i}, a, a)
 		}
@@ -76,7 +80,7 @@ func dots() {
 
 	text("sumSquares", "func(sums *float32, x *float32, n int, end *[512]byte)", "sumSquares is sum of the squares of x.")
 	sums, x, n = Load(Param("sums"), RDI), Load(Param("x"), RDX), Load(Param("n"), RCX)
-	vectorSums(sums, n, acc, func() {
+	vectorSums(sums, n, acc, nothing, func() {
 		for i, a := range acc {
 			y := []VecPhysical{Y4, Y5, Y6, Y7}[i]
 			VMOVUPS(Mem{Base: x, Disp: 32 * i}, y)
@@ -89,8 +93,8 @@ func dots() {
 // vectorSums ends a function that adds vector sums to what stands at sums: step
 // takes in 32 elements, four registers of acc for each sum, and is run n times;
 // then, unless the parameter end is nil, once more after toTail, which finds it in
-// R10.
-func vectorSums(sums, n Register, acc []VecPhysical, step, toTail func()) {
+// R10. Each block starts with begin.
+func vectorSums(sums, n Register, acc []VecPhysical, begin, step, toTail func()) {
 	count, end := R8, R10
 	Load(Param("end"), end)
 	TESTQ(end, end)
@@ -99,6 +103,7 @@ func vectorSums(sums, n Register, acc []VecPhysical, step, toTail func()) {
 	Label("block")
 	TESTQ(n, n)
 	JZ(LabelRef("done"))
+	begin()
 	zero(acc...)
 	MOVQ(n, count)
 	CMPQ(count, U32(32))
@@ -130,6 +135,8 @@ func vectorSums(sums, n Register, acc []VecPhysical, step, toTail func()) {
 	VZEROUPPER()
 	RET()
 }
+
+func nothing() {}
 
 // fold adds the lanes of Y0 to Y3 into the low element of X0, as a tree.
 func fold(tx VecPhysical) { foldLanes([]VecPhysical{Y0, Y1, Y2, Y3}, tx) }

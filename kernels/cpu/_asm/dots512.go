@@ -44,18 +44,7 @@ func dots512() {
 			}
 		})
 		for k := range tokens {
-			z := acc[2*k]
-			y, x := z.(Vec).AsY(), z.(Vec).AsX()
-			VADDPS(acc[2*k+1], z, z)
-			VEXTRACTF64X4(Imm(1), z, Y16)
-			VADDPS(Y16, y, y)
-			VEXTRACTF128(Imm(1), y, acc[2*k+1].(Vec).AsX())
-			tx := acc[2*k+1].(Vec).AsX()
-			VADDPS(tx, x, x)
-			VMOVHLPS(x, x, tx)
-			VADDPS(tx, x, x)
-			VMOVSHDUP(x, tx)
-			VADDSS(tx, x, x)
+			foldLanes512(acc[2*k], acc[2*k+1])
 		}
 		for k := range tokens {
 			x := acc[2*k].(Vec).AsX()
@@ -65,4 +54,18 @@ func dots512() {
 		VZEROUPPER()
 		RET()
 	}
+}
+
+// foldLanes512 adds the lanes of two registers into the low element of the first, as a tree. The other is lost.
+func foldLanes512(z, other VecPhysical) {
+	y, x, tx := z.(Vec).AsY(), z.(Vec).AsX(), other.(Vec).AsX()
+	VADDPS(other, z, z)
+	VEXTRACTF64X4(Imm(1), z, other.(Vec).AsY())
+	VADDPS(other.(Vec).AsY(), y, y)
+	VEXTRACTF128(Imm(1), y, tx)
+	VADDPS(tx, x, x)
+	VMOVHLPS(x, x, tx)
+	VADDPS(tx, x, x)
+	VMOVSHDUP(x, tx)
+	VADDSS(tx, x, x)
 }

@@ -126,7 +126,7 @@ func ternaryGEMM() {
 
 // tokenBases loads the addresses of tokens 0, 3, 6 ...: an address reaches three.
 func tokenBases(stride Register, most int) []Register {
-	q := []Register{RDX, R9, R10}[:(most+2)/3]
+	q := []Register{RDX, R9, R10, R11}[:(most+2)/3]
 	Load(Param("q"), q[0])
 	for i := range q[1:] {
 		LEAQ(Mem{Base: q[i].(GPPhysical), Index: stride, Scale: 2}, q[i+1].(GPPhysical))
@@ -171,6 +171,10 @@ func scaleSums() {
 	})
 	VZEROUPPER()
 	RET()
+
+	for _, v := range []vectors{ymm, zmm} {
+		scaleTokens(v)
+	}
 
 	text("scaleSumsRows", "func(y *float32, sums *int32, scales *float32, excess int32, a float32, n int)", "scaleSumsRows is y[i] = f32(sums[i] - excess) * ((scales[i]*a) / 127) for 8 n elements.")
 	Load(Param("y"), RDI)
@@ -218,6 +222,36 @@ func scaleSums() {
 		VMOVUPS(X1, Mem{Base: RDI})
 		ADDQ(U32(16), RDI)
 		ADDQ(U32(16), RSI)
+	})
+	VZEROUPPER()
+	RET()
+}
+
+// scaleTokens generates scaleSums for a whole panel, or two in wider registers, and many tokens.
+func scaleTokens(v vectors) {
+	name := "scaleTokens" + v.suffix
+	text(name, "func(y *float32, ldy int, sums *int32, excess *int32, f *float32, tokens int)", fmt.Sprintf("%s is y[i] = f32(sums[i] - excess[m]) * f[m] for the %d rows of each token m, whose outputs are ldy bytes apart.", name, 2*v.lanes))
+	y, ldy, sums, excess, f := Load(Param("y"), RDI), Load(Param("ldy"), RBX), Load(Param("sums"), RSI), Load(Param("excess"), RDX), Load(Param("f"), R8)
+	n := Load(Param("tokens"), RCX)
+	loop(name+"_token", n, func() {
+		VPBROADCASTD(Mem{Base: excess}, v.reg(2))
+		VBROADCASTSS(Mem{Base: f}, v.reg(3))
+		for i := range 2 {
+			z := v.reg(i)
+			if v.lanes == 16 {
+				VMOVDQU32(Mem{Base: sums, Disp: 64 * i}, z)
+			} else {
+				VMOVDQU(Mem{Base: sums, Disp: 32 * i}, z)
+			}
+			VPSUBD(v.reg(2), z, z)
+			VCVTDQ2PS(z, z)
+			VMULPS(v.reg(3), z, z)
+			VMOVUPS(z, Mem{Base: y, Disp: 4 * v.lanes * i})
+		}
+		ADDQ(Imm(4), excess)
+		ADDQ(Imm(4), f)
+		ADDQ(U32(uint32(8*v.lanes)), sums)
+		ADDQ(ldy, y)
 	})
 	VZEROUPPER()
 	RET()
