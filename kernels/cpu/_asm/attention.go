@@ -14,6 +14,11 @@ import (
 //	1  four queries share every load of a key or value; codes widen in registers    32, 34
 //	2  sums start by clearing, the exps of a merge share a register                 37, 42
 //	3  AVX2 fetches whole rows ahead of its first pass over the keys                decode of f32 from 13 to 22
+//
+// and on a Zen 5:
+//
+//	3                                                                               38, 71
+//	4  all scores of a chunk before all weights before all sums                     40, 71
 
 // vectors is a width of vector registers.
 type vectors struct {
