@@ -28,21 +28,21 @@ type cudaEngine struct {
 }
 
 // NewCUDA copies m to the CUDA device of number opt.Device and returns the engine that
-// computes it there. Options.Threads and Options.Kernels are for the CPU. The errors are those of
+// computes it there, without a window. Options.Kernels is for the CPU. The errors are those of
 // kernels/cuda: no driver, no device, a driver that is too old, too little memory.
 func NewCUDA(m *Model, opt Options) (Engine, error) {
 	if err := opt.completePositions(&m.Config); err != nil {
 		return nil, err
 	}
-	if opt.KV != kernels.KVF32 || opt.Window > 0 {
-		return nil, fmt.Errorf("a cache of %v with a window of %d: CUDA devices have the format f32 without a window; use those, or --device cpu", opt.KV, opt.Window)
+	if opt.Window > 0 {
+		return nil, fmt.Errorf("a window of %d: CUDA devices have no windows; use none, or --device cpu", opt.Window)
 	}
 	d, err := cuda.Open(opt.Device)
 	if err != nil {
 		return nil, err
 	}
 	e := &cudaEngine{model: m, opt: opt, device: d}
-	w := deviceWeights(m, opt.Context)
+	w := deviceWeights(m, &opt)
 	if e.engine, e.plan, err = d.Load(w); err != nil {
 		return nil, errors.Join(err, d.Close())
 	}
@@ -50,8 +50,12 @@ func NewCUDA(m *Model, opt Options) (Engine, error) {
 		return nil, errors.Join(fmt.Errorf("%s computes wrongly: %w; use the CPU, and report this with the output of tritter-run devices", d.Info().Name, err), e.Close())
 	}
 	if opt.Fast {
-		e.note = "fast: the attention of prompts runs in bfloat16; results are near to the exact ones and not the same"
-		if !e.engine.SetFast(true) {
+		switch {
+		case e.engine.SetFast(true):
+			e.note = "fast: the attention of prompts runs in bfloat16; results are near to the exact ones and not the same"
+		case opt.KV != kernels.KVF32:
+			e.note = fmt.Sprintf("fast: no effect, it is for a cache of f32; this one is of %v", opt.KV)
+		default:
 			e.note = fmt.Sprintf("fast: no effect, there are kernels for heads of 64 and 128 elements on GPUs with 160 KB of shared memory; this model has %d, %s %d KB", m.Config.HeadDim, d.Info().Name, d.Info().SharedPerBlockOptin>>10)
 		}
 	}
@@ -60,7 +64,8 @@ func NewCUDA(m *Model, opt Options) (Engine, error) {
 
 // check holds the device to what the file's self-test says, and the path for one token
 // to the general one: a GPU, a driver or a compiler in it that gives other bits is not
-// used.
+// used. The self-test is about a cache of f32; with another the CPU says what its prompt
+// gives.
 func (e *cudaEngine) check() error {
 	c := &e.model.Config
 	ctx := context.Background()
@@ -70,13 +75,23 @@ func (e *cudaEngine) check() error {
 		t = &SelfTest{Prompt: []int{0, c.VocabSize - 1}}
 	case err != nil:
 		return err
-	case len(t.Prompt) <= e.opt.Context:
+	case len(t.Prompt) <= e.opt.Context && e.opt.KV == kernels.KVF32:
 		logits := SelfTest{Logits: t.Logits, Prompt: t.Prompt}
 		if err := logits.Check(ctx, e, nil); err != nil {
 			return err
 		}
 	}
 	prompt := t.Prompt[:min(len(t.Prompt), e.opt.Context)]
+	var want []float32
+	if e.opt.KV != kernels.KVF32 {
+		want, err = e.checkOnCPU(ctx, prompt)
+		if r := (*kernels.KVRangeError)(nil); errors.As(err, &r) {
+			return nil // which calls will report
+		}
+		if err != nil {
+			return err
+		}
+	}
 	var last [2][]Result
 	for i, alone := range []int{0, 1} { // tokens that are fed by themselves
 		seq := e.NewSequence()
@@ -95,15 +110,35 @@ func (e *cudaEngine) check() error {
 	if !slices.Equal(last[0][0].Logits, last[1][0].Logits) {
 		return errors.New("a token fed by itself gives other logits than one fed with those before it")
 	}
+	for i, w := range want {
+		if got := last[0][0].Logits[i]; got != w {
+			return fmt.Errorf("with a cache of %v, logit %d of a prompt is %v, and %v on the CPU", e.opt.KV, i, got, w)
+		}
+	}
 	return nil
 }
 
+// checkOnCPU returns what the CPU gives for the last token of a prompt with the engine's cache.
+func (e *cudaEngine) checkOnCPU(ctx context.Context, prompt []int) ([]float32, error) {
+	cpu, err := NewCPU(e.model, Options{Context: len(prompt), Threads: e.opt.Threads, KV: e.opt.KV})
+	if err != nil {
+		return nil, err
+	}
+	seq := cpu.NewSequence()
+	r, err := cpu.Forward(ctx, []Span{{Seq: seq, Tokens: prompt, Logits: PositionLast}})
+	seq.Close()
+	if err := errors.Join(err, cpu.Close()); err != nil {
+		return nil, err
+	}
+	return r[0].Logits, nil
+}
+
 // deviceWeights names the model's tensors as package cuda does.
-func deviceWeights(m *Model, context int) *cuda.Weights {
+func deviceWeights(m *Model, opt *Options) *cuda.Weights {
 	c := &m.Config
 	w := &cuda.Weights{
 		Config: cuda.Config{Hidden: c.HiddenSize, Heads: c.NumHeads, KVHeads: c.NumKVHeads, HeadDim: c.HeadDim, FFN: c.IntermediateSize, Vocab: c.VocabSize,
-			Context: context, Int8: c.ActivationQuant == model.ActivationInt8, Activation: activations[c.Activation]},
+			Context: opt.Context, KV: opt.KV, Int8: c.ActivationQuant == model.ActivationInt8, Activation: activations[c.Activation]},
 		Embed: &m.embed, HeadDense: m.head.Dense, HeadTernary: m.head.Ternary, Norm: m.norm, Angles: m.rope.At, Guard: format.Guard,
 	}
 	for i := range m.layers {

@@ -35,51 +35,135 @@ func gpu(t testing.TB, m *runtime.Model, opt runtime.Options) runtime.Engine {
 func TestCUDALogits(t *testing.T) {
 	emulator.Run(t, func(t *testing.T) {
 		for name := range shapes {
-			t.Run(name, func(t *testing.T) {
-				m := tiny(t, name)
-				vocab, hidden := m.Config.VocabSize, m.Config.HiddenSize
-				tokens := ids(100, vocab, 1)
-				cpu := engine(t, m, runtime.Options{Kernels: ref.New()})
-				want := forward(t, cpu, runtime.Span{Seq: cpu.NewSequence(), Tokens: tokens, Logits: runtime.PositionAll, Hidden: runtime.PositionAll})[0]
-				e := gpu(t, m, runtime.Options{})
-				for _, step := range []int{100, 64} {
-					s := e.NewSequence()
-					for lo := 0; lo < len(tokens); lo += step {
-						hi := min(lo+step, len(tokens))
-						got := forward(t, e, runtime.Span{Seq: s, Tokens: tokens[lo:hi], Logits: runtime.PositionAll, Hidden: runtime.PositionAll})[0]
-						require.Equal(t, want.Logits[lo*vocab:hi*vocab], got.Logits, "steps of %d, at %d", step, lo)
-						require.Equal(t, want.Hidden[lo*hidden:hi*hidden], got.Hidden, "steps of %d, at %d", step, lo)
+			t.Run(name, func(t *testing.T) { cudaSplitting(t, tiny(t, name), runtime.Options{}) })
+		}
+		for _, f := range kernels.KVFormats[1:] {
+			t.Run(f.String(), func(t *testing.T) {
+				cudaSplitting(t, tiny(t, "bitnet"), runtime.Options{KV: f})
+				cudaSplitting(t, long(t, 64), runtime.Options{KV: f})
+			})
+		}
+	})
+}
+
+func cudaSplitting(t *testing.T, m *runtime.Model, opt runtime.Options) {
+	t.Helper()
+	vocab, hidden := m.Config.VocabSize, m.Config.HiddenSize
+	tokens := ids(100, vocab, 1)
+	e := gpu(t, m, opt)
+	opt.Kernels = ref.New()
+	cpu := engine(t, m, opt)
+	want := forward(t, cpu, runtime.Span{Seq: cpu.NewSequence(), Tokens: tokens, Logits: runtime.PositionAll, Hidden: runtime.PositionAll})[0]
+	for _, step := range []int{100, 64} {
+		s := e.NewSequence()
+		for lo := 0; lo < len(tokens); lo += step {
+			hi := min(lo+step, len(tokens))
+			got := forward(t, e, runtime.Span{Seq: s, Tokens: tokens[lo:hi], Logits: runtime.PositionAll, Hidden: runtime.PositionAll})[0]
+			require.Equal(t, want.Logits[lo*vocab:hi*vocab], got.Logits, "steps of %d, at %d", step, lo)
+			require.Equal(t, want.Hidden[lo*hidden:hi*hidden], got.Hidden, "steps of %d, at %d", step, lo)
+		}
+		s.Close()
+	}
+
+	// One token at a time, from the middle of a page over its end.
+	a := e.NewSequence()
+	forward(t, e, runtime.Span{Seq: a, Tokens: tokens[:60]})
+	for at := 60; at < 70; at++ {
+		got := forward(t, e, runtime.Span{Seq: a, Tokens: tokens[at : at+1], Logits: runtime.PositionLast})[0].Logits
+		require.Equal(t, want.Logits[at*vocab:(at+1)*vocab], got, "token %d", at)
+	}
+
+	// A batch beside others, forks that part, and truncation.
+	b, c := e.NewSequence(), e.NewSequence()
+	forward(t, e, runtime.Span{Seq: b, Tokens: ids(70, vocab, 2)})
+	r := forward(t, e,
+		runtime.Span{Seq: c, Tokens: ids(5, vocab, 3), Logits: runtime.PositionLast},
+		runtime.Span{Seq: a, Tokens: tokens[70:100], Logits: runtime.PositionLast},
+		runtime.Span{Seq: b, Tokens: ids(9, vocab, 4)})
+	require.Equal(t, want.Logits[99*vocab:100*vocab], r[1].Logits)
+	require.Len(t, r[0].Logits, vocab)
+	require.Empty(t, r[2].Logits)
+	for _, at := range []int{96, 64, 33} {
+		a.Truncate(at)
+		f := a.Fork()
+		forward(t, e, runtime.Span{Seq: a, Tokens: ids(3, vocab, 5)})
+		r = forward(t, e, runtime.Span{Seq: f, Tokens: tokens[at : at+4], Logits: runtime.PositionLast})
+		require.Equal(t, want.Logits[(at+3)*vocab:(at+4)*vocab], r[0].Logits, "fork at %d", at)
+		a.Close()
+		a = f
+	}
+}
+
+// TestCUDAFormats: with a cache in another format than f32 there are plans of its size, generation without the kernels for one
+// token, batches, errors about what it cannot hold, and no --fast.
+func TestCUDAFormats(t *testing.T) {
+	s := aligned["bitnet"]
+	f, err := format.Open(tinyFile(t, s.shape, s.storage, s.opt))
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, f.Close()) })
+	emulator.Run(t, func(t *testing.T) {
+		for _, kv := range kernels.KVFormats[1:] {
+			t.Run(kv.String(), func(t *testing.T) {
+				m, err := runtime.LoadModel(f)
+				require.NoError(t, err)
+				vocab := m.Config.VocabSize
+				opt := runtime.Options{KV: kv, Fast: true}
+				cpu, e := engine(t, m, opt), gpu(t, m, opt)
+				require.False(t, runtime.CanDecode(e))
+				require.Equal(t, cpu.Plan().PerToken, e.Plan().PerToken)
+				require.Equal(t, kv.String(), e.Plan().KV)
+				require.Equal(t, "fast: no effect, it is for a cache of f32; this one is of "+kv.String(), e.Plan().Note)
+				_, err = runtime.BenchGPU(context.Background(), e, 5, 6)
+				require.ErrorContains(t, err, "has no path for one token")
+
+				requests := []runtime.Request{
+					{Tokens: ids(250, vocab, 1), MaxNewTokens: 8, Sampling: greedy},
+					{Tokens: ids(62, vocab, 2), MaxNewTokens: 6, Sampling: runtime.Sampling{Temperature: 1, TopP: 0.9, RepetitionPenalty: 1.1, Seed: 3}},
+				}
+				for _, n := range []int{1, 2} {
+					want, reasons := generate(t, cpu, requests[:n]...)
+					got, finish := generate(t, e, requests[:n]...)
+					require.Equal(t, want, got)
+					require.Equal(t, reasons, finish)
+				}
+
+				// Decode of several sequences at once, more chunks than are computed apart in one of the two.
+				for _, n := range []int{3, 12} {
+					step := func(e runtime.Engine) []runtime.Result {
+						var prompts, steps []runtime.Span
+						for i := range n {
+							s := e.NewSequence()
+							defer s.Close()
+							prompts = append(prompts, runtime.Span{Seq: s, Tokens: ids(20*i+65, vocab, i)})
+							steps = append(steps, runtime.Span{Seq: s, Tokens: []int{i}, Logits: runtime.PositionLast})
+						}
+						forward(t, e, prompts...)
+						return forward(t, e, steps...)
 					}
-					s.Close()
+					require.Equal(t, step(cpu), step(e))
 				}
 
-				// One token at a time, from the middle of a page over its end.
-				a := e.NewSequence()
-				forward(t, e, runtime.Span{Seq: a, Tokens: tokens[:60]})
-				for at := 60; at < 70; at++ {
-					got := forward(t, e, runtime.Span{Seq: a, Tokens: tokens[at : at+1], Logits: runtime.PositionLast})[0].Logits
-					require.Equal(t, want.Logits[at*vocab:(at+1)*vocab], got, "token %d", at)
+				nan := make([]float32, m.Config.HiddenSize)
+				nan[3] = float32(math.NaN())
+				_, err = e.Forward(context.Background(), []runtime.Span{{Seq: e.NewSequence(), Embeddings: nan}})
+				require.ErrorContains(t, err, "layer 0: NormQuant: a value is NaN", "which makes the keys wrong, too")
+				if kv == kernels.KVInt8 { // which holds all finite numbers
+					return
 				}
-
-				// A batch beside others, forks that part, and truncation.
-				b, c := e.NewSequence(), e.NewSequence()
-				forward(t, e, runtime.Span{Seq: b, Tokens: ids(70, vocab, 2)})
-				r := forward(t, e,
-					runtime.Span{Seq: c, Tokens: ids(5, vocab, 3), Logits: runtime.PositionLast},
-					runtime.Span{Seq: a, Tokens: tokens[70:100], Logits: runtime.PositionLast},
-					runtime.Span{Seq: b, Tokens: ids(9, vocab, 4)})
-				require.Equal(t, want.Logits[99*vocab:100*vocab], r[1].Logits)
-				require.Len(t, r[0].Logits, vocab)
-				require.Empty(t, r[2].Logits)
-				for _, at := range []int{96, 64, 33} {
-					a.Truncate(at)
-					f := a.Fork()
-					forward(t, e, runtime.Span{Seq: a, Tokens: ids(3, vocab, 5)})
-					r = forward(t, e, runtime.Span{Seq: f, Tokens: tokens[at : at+4], Logits: runtime.PositionLast})
-					require.Equal(t, want.Logits[(at+3)*vocab:(at+4)*vocab], r[0].Logits, "fork at %d", at)
-					a.Close()
-					a = f
+				runtime.ScaleKeys(m, 1e7)
+				cpu, e = engine(t, m, opt), gpu(t, m, opt)
+				for i, e := range []runtime.Engine{cpu, e} {
+					seq := e.NewSequence()
+					_, got := e.Forward(context.Background(), []runtime.Span{{Seq: seq, Tokens: []int{7}}})
+					var wrong *kernels.KVRangeError
+					require.ErrorAs(t, got, &wrong)
+					require.Zero(t, seq.Len())
+					if i == 0 {
+						err = got
+					}
+					require.EqualError(t, got, err.Error())
 				}
+				require.ErrorContains(t, err, "layer 1: key ")
 			})
 		}
 	})
@@ -384,6 +468,8 @@ func TestCUDAWrongDevice(t *testing.T) {
 	t.Setenv(emulator.WrongEnv, "1")
 	_, err := runtime.NewCUDA(m, runtime.Options{})
 	require.ErrorContains(t, err, "emulator computes wrongly: self-test on cuda/emulator: logit 0")
+	_, err = runtime.NewCUDA(m, runtime.Options{KV: kernels.KVInt8})
+	require.ErrorContains(t, err, "emulator computes wrongly: with a cache of int8, logit 0 of a prompt is")
 	e, why, err := runtime.OpenEngine(m, runtime.Options{}, runtime.DeviceAuto)
 	require.NoError(t, err)
 	defer func() { require.NoError(t, e.Close()) }()
@@ -422,7 +508,7 @@ func TestCUDAErrors(t *testing.T) {
 		_, err := runtime.NewCUDA(m, runtime.Options{Context: 301})
 		require.ErrorContains(t, err, "context is 301, want 1 to 300")
 		_, err = runtime.NewCUDA(m, runtime.Options{KV: kernels.KVInt8, Window: 64})
-		require.ErrorContains(t, err, "a cache of int8 with a window of 64: CUDA devices have the format f32 without a window")
+		require.EqualError(t, err, "a window of 64: CUDA devices have no windows; use none, or --device cpu")
 	})
 }
 

@@ -173,7 +173,7 @@ type Options struct {
 	// included, and to the first Sinks ones, and nothing else: the cache stays as
 	// large as those, however long a sequence grows (Xiao, Tian, Chen, Han and Lewis,
 	// Efficient Streaming Language Models with Attention Sinks, 2023). Sinks + Window
-	// is at most max_position_embeddings.
+	// is at most max_position_embeddings. NewCUDA has no windows.
 	Window, Sinks int
 
 	// Load is how weights are held; "" is LoadMmap. Where huge pages cannot be had,

@@ -90,7 +90,7 @@ func (e *Engine) shapeStep() (stepShape, bool) {
 // canSingle reports whether the kernels of src/decode.cu fit the model. What they leave out takes the general path.
 func (e *Engine) canSingle() bool {
 	c := &e.c
-	if !c.Int8 || c.HeadDim%32 != 0 || c.HeadDim > 256 || max(c.Hidden, c.FFN, c.Heads*c.HeadDim) > 2*stepWarps*kernels.BlockLen {
+	if c.KV != kernels.KVF32 || !c.Int8 || c.HeadDim%32 != 0 || c.HeadDim > 256 || max(c.Hidden, c.FFN, c.Heads*c.HeadDim) > 2*stepWarps*kernels.BlockLen {
 		return false
 	}
 	if e.p.headTernary.rows > 0 && !e.p.headTernary.plain() {
@@ -127,8 +127,11 @@ func (c *Config) pages() int { return (c.Context + kernels.PageLen - 1) / kernel
 // partWords is the length of the chunks of attention of such a sequence, in words of 4 bytes.
 func (c *Config) partWords() int { return 2 * c.pages() * c.Heads * (c.HeadDim + 2) }
 
-// alloc makes room for single's buffers.
+// alloc makes room for single's buffers, if it can be used with the format of keys and values.
 func (s *single) alloc(a allocator, c *Config, layers int) error {
+	if c.KV != kernels.KVF32 {
+		return nil
+	}
 	var errs []error
 	piece := func(to *driver.Ptr, elements int) {
 		p, err := a.Alloc(4 * int64(elements))

@@ -32,6 +32,7 @@ type Device struct {
 	down    *driver.Host
 	profile *profile   // nil: launches are not measured
 	bad     driver.Ptr // least site where a value was not finite
+	fault   driver.Ptr // what a KV format cannot hold, as src/pages.cu tells it, behind bad; 0 is nothing
 }
 
 // Open opens a device of the CUDA library and compiles the kernels for it, which takes some seconds the first time and
@@ -61,9 +62,10 @@ func (d *Device) start() (err error) {
 	if d.stream, err = d.ctx.NewStream(); err != nil {
 		return err
 	}
-	if d.bad, err = d.ctx.Alloc(4); err != nil {
+	if d.bad, err = d.ctx.Alloc(16); err != nil {
 		return err
 	}
+	d.fault = d.bad + 8
 	if d.down, err = d.ctx.AllocHost(stagingBytes); err != nil {
 		return err
 	}
@@ -209,7 +211,10 @@ func (d *Device) fetch(from driver.Ptr, n int) []byte {
 // noSite is what bad holds when every value was finite.
 const noSite = math.MaxUint32
 
-func (d *Device) clearBad() { d.fail(d.ctx.Memset32(d.bad, noSite, 1, d.stream)) }
+func (d *Device) clearBad() {
+	d.fail(d.ctx.Memset32(d.bad, noSite, 1, d.stream))
+	d.fail(d.ctx.Memset32(d.fault, 0, 2, d.stream))
+}
 
 // readBad waits for the stream and returns the least site where a value was not finite, or noSite.
 func (d *Device) readBad() uint32 {
@@ -218,6 +223,20 @@ func (d *Device) readBad() uint32 {
 		return noSite
 	}
 	return binary.LittleEndian.Uint32(b)
+}
+
+// readFault waits for the stream and returns the first key or value that the format cannot hold, and its layer, or nil.
+func (d *Device) readFault(f kernels.KVFormat) (layer int, err *kernels.KVRangeError) {
+	b := d.fetch(d.fault, 8)
+	if d.err != nil {
+		return 0, nil
+	}
+	word := binary.LittleEndian.Uint64(b)
+	if word == 0 {
+		return 0, nil
+	}
+	word = ^word
+	return int(word >> 52), &kernels.KVRangeError{Format: f, What: [2]string{"key", "value"}[word>>50&1], Index: int(word >> 32 & (1<<18 - 1)), Value: math.Float32frombits(uint32(word))}
 }
 
 // nonFinite is the error of a site; the device keeps no more than that.

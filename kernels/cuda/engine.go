@@ -45,6 +45,7 @@ type buffers struct {
 	qkv      driver.Ptr // queries, keys and values of a row: [., (heads + 2 kvHeads) x headDim]
 	att      driver.Ptr // [., heads x headDim]
 	gate, up driver.Ptr // [., ffn]
+	parts    driver.Ptr // chunks of attention in formats other than f32: [partChunks, heads, headDim + 2]
 	final    driver.Ptr // hidden states that are wanted: [., hidden]
 	logits   driver.Ptr // [headBatch, vocab]
 
@@ -98,6 +99,9 @@ func (b *buffers) alloc(a allocator, c *Config, batch int) error {
 	}
 	piece(&b.qkv, batch*(qDim+2*kvDim))
 	piece(&b.att, batch*qDim)
+	if c.KV != kernels.KVF32 {
+		piece(&b.parts, c.partChunks()*c.Heads*(c.HeadDim+2))
+	}
 	piece(&b.gate, batch*c.FFN)
 	piece(&b.up, batch*c.FFN)
 	piece(&b.final, batch*c.Hidden)
@@ -106,10 +110,12 @@ func (b *buffers) alloc(a allocator, c *Config, batch int) error {
 	piece(&b.starts, batch)
 	piece(&b.positions, batch)
 	piece(&b.tiles, 4*batch)
-	pages := (c.Context + kernels.PageLen - 1) / kernels.PageLen
-	piece(&b.tables, 2*batch*pages)
+	piece(&b.tables, 2*batch*c.pages())
 	return errors.Join(errs...)
 }
+
+// partChunks is for how many chunks there is room in buffers.parts: those of four sequences that fill the context, or of more that do not.
+func (c *Config) partChunks() int { return 4 * c.pages() }
 
 // Plan is an account of device memory in bytes.
 type Plan struct {
@@ -149,7 +155,7 @@ func (d *Device) Load(w *Weights) (*Engine, Plan, error) {
 		return nil, Plan{}, err
 	}
 	e := &Engine{d: d, c: w.Config, batch: min(maxBatch, w.Context)}
-	e.cache = cache{layers: len(w.Layers), pageBytes: 8 * kernels.PageLen * int64(w.KVHeads) * int64(w.HeadDim)}
+	e.cache = cache{layers: len(w.Layers), pageBytes: kernels.PageLen * kernels.KVBytes(w.KV, w.KVHeads, w.HeadDim)}
 	weights, scratch, err := plan(w, e.batch)
 	if err != nil {
 		return nil, Plan{}, err
@@ -217,7 +223,7 @@ func (e *Engine) Close() error {
 // SetFast lets the attention of many positions at once run on tensor cores, whose results are near to those of
 // spec/numerics.md and not the same, and reports whether it does for this model and device. Nothing else changes.
 func (e *Engine) SetFast(on bool) bool {
-	e.near = on && e.d.hasNear(e.c.HeadDim)
+	e.near = on && e.c.KV == kernels.KVF32 && e.d.hasNear(e.c.HeadDim)
 	return e.near
 }
 
@@ -348,8 +354,12 @@ func (e *Engine) forward(rows []row, spans []Span) error {
 			d.attendTiles(b.att, q, e.p.angles, p, offset, c.Heads, c.KVHeads, dim, ld, e.near)
 		} else {
 			d.rotate(q, e.p.angles, p.positions, n, c.Heads+c.KVHeads, dim, ld)
-			d.store(k, v, p, offset, n, c.KVHeads, dim, ld)
-			d.attend(b.att, q, p, offset, n, c.Heads, c.KVHeads, dim, ld)
+			d.store(c.KV, k, v, p, offset, i, n, c.KVHeads, dim, ld)
+			if c.KV != kernels.KVF32 && n*p.chunks <= c.partChunks() {
+				d.attendChunks(c.KV, b.att, b.parts, q, p, offset, n, p.chunks, c.Heads, c.KVHeads, dim, ld)
+			} else {
+				d.attend(c.KV, b.att, q, p, offset, n, c.Heads, c.KVHeads, dim, ld)
+			}
 		}
 		e.residual(b.att, n, qDim, l.attnSubNorm, site+siteO, &l.o, l.postAttnNorm, site+sitePostAttn)
 
@@ -367,7 +377,13 @@ func (e *Engine) forward(rows []row, spans []Span) error {
 		}
 		e.residual(b.gate, n, c.FFN, l.mlpSubNorm, site+siteDown, &l.down, l.postMLPNorm, site+sitePostMLP)
 	}
-	if site := d.readBad(); site != noSite {
+	site := d.readBad()
+	if c.KV != kernels.KVF32 {
+		if layer, err := d.readFault(c.KV); err != nil && uint32(layer*sitesPerLayer+siteK) < site {
+			return fmt.Errorf("layer %d: %w", layer, err)
+		}
+	}
+	if site != noSite {
 		return e.siteError(site)
 	}
 	if err := e.finish(rows, spans); err != nil {
@@ -380,7 +396,7 @@ func (e *Engine) forward(rows []row, spans []Span) error {
 func (e *Engine) start(rows []row, spans []Span) paging {
 	b, m, hidden := &e.b, &e.meta, e.c.Hidden
 	m.tokens, m.starts, m.positions, m.tables, m.tiles = m.tokens[:0], m.starts[:0], m.positions[:0], m.tables[:0], m.tiles[:0]
-	start := 0
+	start, chunks := 0, 0
 	for i, r := range rows {
 		if i == 0 || r.seq != rows[i-1].seq {
 			start = len(m.tables)
@@ -393,6 +409,7 @@ func (e *Engine) start(rows []row, spans []Span) paging {
 		} else {
 			m.tiles[last].count++
 		}
+		chunks = max(chunks, r.pos/kernels.PageLen+1)
 		m.tokens = append(m.tokens, r.token)
 		m.starts = append(m.starts, uint32(start))
 		m.positions = append(m.positions, uint32(r.pos))
@@ -401,8 +418,8 @@ func (e *Engine) start(rows []row, spans []Span) paging {
 	words(&e.d.up, b.starts, m.starts)
 	words(&e.d.up, b.positions, m.positions)
 	words(&e.d.up, b.tables, m.tables)
-	// Tiles that are almost empty cost what full ones do.
-	if !e.d.hasTiles(e.c.HeadDim) || len(rows) < fewTokens || len(rows) < 8*len(m.tiles) {
+	// Tiles that are almost empty cost what full ones do, and there are none for other formats.
+	if e.c.KV != kernels.KVF32 || !e.d.hasTiles(e.c.HeadDim) || len(rows) < fewTokens || len(rows) < 8*len(m.tiles) {
 		m.tiles = m.tiles[:0]
 	}
 	// The long ones first, so that none is left when the others are done.
@@ -420,7 +437,7 @@ func (e *Engine) start(rows []row, spans []Span) paging {
 		}
 		i += n
 	}
-	return paging{b.tables, b.starts, b.positions, b.tiles, len(m.tiles)}
+	return paging{b.tables, b.starts, b.positions, b.tiles, len(m.tiles), chunks}
 }
 
 // to is a matrix and where its product goes.

@@ -20,6 +20,9 @@ const (
 	rotateHeads
 	storePage
 	storePages
+	storePageF16
+	storePageInt8
+	storePageInt4
 	gateUnits
 	addUnits
 	denseF32x1
@@ -39,7 +42,14 @@ const (
 	ternaryS8x128Grouped
 	ternaryF32x1
 	ternaryF32x4
-	attendRows
+	attendRowsF32
+	attendRowsF16
+	attendRowsInt8
+	attendRowsInt4
+	attendChunksF16
+	attendChunksInt8
+	attendChunksInt4
+	mergeChunks
 	attendTiles64
 	attendTiles128
 	attendSmall64
@@ -70,6 +80,9 @@ var table = [numKernels]struct{ name, file, params string }{
 	rotateHeads:          {"rotate_heads", "base", "pppuuu"},
 	storePage:            {"store_page", "base", "pppppUuuu"},
 	storePages:           {"store_pages", "base", "pppppUuuu"},
+	storePageF16:         {"store_page_f16", "base", "pppppUuuupu"},
+	storePageInt8:        {"store_page_int8", "base", "pppppUuuupu"},
+	storePageInt4:        {"store_page_int4", "base", "pppppUuuupu"},
 	gateUnits:            {"gate_units", "base", "pppuu"},
 	addUnits:             {"add_units", "base", "ppu"},
 	denseF32x1:           {"dense_f32_1", "base", "ppppuuuuu"},
@@ -89,7 +102,14 @@ var table = [numKernels]struct{ name, file, params string }{
 	ternaryS8x128Grouped: {"ternary_s8_128_grouped", "base", "ppppppuuuuuu"},
 	ternaryF32x1:         {"ternary_f32_1", "base", "pppppuuuuuu"},
 	ternaryF32x4:         {"ternary_f32_4", "base", "pppppuuuuuu"},
-	attendRows:           {"attend_rows", "base", "pppppUuuuuf"},
+	attendRowsF32:        {"attend_rows_f32", "base", "pppppUuuuuf"},
+	attendRowsF16:        {"attend_rows_f16", "base", "pppppUuuuuf"},
+	attendRowsInt8:       {"attend_rows_int8", "base", "pppppUuuuuf"},
+	attendRowsInt4:       {"attend_rows_int4", "base", "pppppUuuuuf"},
+	attendChunksF16:      {"attend_chunks_f16", "base", "pppppUuuuufu"},
+	attendChunksInt8:     {"attend_chunks_int8", "base", "pppppUuuuufu"},
+	attendChunksInt4:     {"attend_chunks_int4", "base", "pppppUuuuufu"},
+	mergeChunks:          {"merge_chunks", "base", "pppuuu"},
 	attendTiles64:        {"attend_tiles_64", "base", "pppppUuuuf"},
 	attendTiles128:       {"attend_tiles_128", "base", "pppppUuuuf"},
 	attendSmall64:        {"attend_small_64", "base", "pppppUuuuf"},

@@ -57,11 +57,18 @@ type paging struct {
 	tables, starts, positions driver.Ptr
 	tiles                     driver.Ptr // struct Tile of src/prefill.cu
 	count                     int        // of tiles; none for attention by rows
+	chunks                    int        // most chunks of a row
 }
 
-func (d *Device) store(k, v driver.Ptr, p paging, offset uint64, rows, heads, dim, ld int) {
+// store puts keys and values of a layer into its pages. What the format cannot hold is what readFault returns.
+func (d *Device) store(f kernels.KVFormat, k, v driver.Ptr, p paging, offset uint64, layer, rows, heads, dim, ld int) {
 	d.args.Reset().Ptr(k).Ptr(v).Ptr(p.tables).Ptr(p.starts).Ptr(p.positions).U64(offset).U32(uint32(heads)).U32(uint32(dim)).U32(uint32(ld))
-	d.launch(storePage, rows, 1, vectorThreads(heads*dim), 0)
+	if f == kernels.KVF32 {
+		d.launch(storePage, rows, 1, vectorThreads(heads*dim), 0)
+		return
+	}
+	d.args.Ptr(d.fault).U32(uint32(layer))
+	d.launch(storePageF16+kernel(f-kernels.KVF16), rows, 1, 256, 0)
 }
 
 // storeTiles is rotate, of the keys, and store for rows in tiles.
@@ -70,10 +77,24 @@ func (d *Device) storeTiles(k, v, table driver.Ptr, p paging, offset uint64, hea
 	d.launch(storePages, heads, 2*p.count, 256, 4*(kernels.PageLen+1)*dim)
 }
 
-func (d *Device) attend(out, q driver.Ptr, p paging, offset uint64, rows, heads, kvHeads, dim, ld int) {
+// attendThreads is the number of threads of the kernels of src/attention.cu: one for each position of a page, and no more than those that
+// have an element of the sum.
+func attendThreads(dim int) int { return max(kernels.PageLen, min((dim+31)/32*32, 256)) }
+
+func (d *Device) attend(f kernels.KVFormat, out, q driver.Ptr, p paging, offset uint64, rows, heads, kvHeads, dim, ld int) {
 	z := float32(1 / math.Sqrt(float64(dim)))
 	d.args.Reset().Ptr(out).Ptr(q).Ptr(p.tables).Ptr(p.starts).Ptr(p.positions).U64(offset).U32(uint32(heads)).U32(uint32(kvHeads)).U32(uint32(dim)).U32(uint32(ld)).F32(z)
-	d.launch(attendRows, heads, rows, max(64, min((dim+31)/32*32, 256)), 8*dim)
+	d.launch(attendRowsF32+kernel(f-kernels.KVF32), heads, rows, attendThreads(dim), 8*dim)
+}
+
+// attendChunks is attend for rows of at most so many chunks, each of them by a block of its own, in a format other than f32. parts has
+// dim + 2 floats for each row, chunk and head.
+func (d *Device) attendChunks(f kernels.KVFormat, out, parts, q driver.Ptr, p paging, offset uint64, rows, chunks, heads, kvHeads, dim, ld int) {
+	z := float32(1 / math.Sqrt(float64(dim)))
+	d.args.Reset().Ptr(parts).Ptr(q).Ptr(p.tables).Ptr(p.starts).Ptr(p.positions).U64(offset).U32(uint32(heads)).U32(uint32(kvHeads)).U32(uint32(dim)).U32(uint32(ld)).F32(z).U32(uint32(chunks))
+	d.launch(attendChunksF16+kernel(f-kernels.KVF16), rows*chunks, heads, attendThreads(dim), 4*dim)
+	d.args.Reset().Ptr(out).Ptr(parts).Ptr(p.positions).U32(uint32(heads)).U32(uint32(dim)).U32(uint32(chunks))
+	d.launch(mergeChunks, heads, rows, min((dim+31)/32*32, 256), 0)
 }
 
 // tileLen is the most positions of a tile.

@@ -1,13 +1,16 @@
 package cuda
 
 import (
+	"encoding/binary"
+	"math"
+
 	"github.com/tritter-ai/tritter/kernels"
 	"github.com/tritter-ai/tritter/kernels/cuda/driver"
 )
 
 // Ops are the general kernels one by one, those that operations of kernels.Ops have. Every argument is copied to the
-// device and every result back: it is for comparing kernels, not for speed. The kernels of attention work on the pages of
-// an engine and are compared through it.
+// device and every result back: it is for comparing kernels, not for speed. The kernels of attention do not know windows,
+// and give no parts that could be merged with others: Attend is what they do.
 type Ops struct {
 	d     *Device
 	arena *driver.Arena
@@ -269,5 +272,118 @@ func (o *Ops) Add(x, y []float32) {
 		to := o.floats(x)
 		o.d.add(to, o.floats(y), len(x))
 		o.d.read(x, to)
+	})
+}
+
+// pageBytes is a page as src/pages.cuh lays it out.
+func pageBytes(p *kernels.Page) (b []byte) {
+	floats := func(x []float32) {
+		for _, v := range x {
+			b = binary.LittleEndian.AppendUint32(b, math.Float32bits(v))
+		}
+	}
+	halves := func(x []uint16) {
+		for _, v := range x {
+			b = binary.LittleEndian.AppendUint16(b, v)
+		}
+	}
+	floats(p.K)
+	floats(p.V)
+	halves(p.KHalf)
+	halves(p.VHalf)
+	b = append(append(b, p.KCodes...), p.VCodes...)
+	floats(p.KScale)
+	floats(p.VScale)
+	halves(p.KAffine)
+	halves(p.VAffine)
+	return b
+}
+
+// setPage is the inverse of pageBytes.
+func setPage(p *kernels.Page, b []byte) {
+	floats := func(x []float32) {
+		for i := range x {
+			x[i] = math.Float32frombits(binary.LittleEndian.Uint32(b[4*i:]))
+		}
+		b = b[4*len(x):]
+	}
+	halves := func(x []uint16) {
+		for i := range x {
+			x[i] = binary.LittleEndian.Uint16(b[2*i:])
+		}
+		b = b[2*len(x):]
+	}
+	codes := func(x []byte) { b = b[copy(x, b):] }
+	floats(p.K)
+	floats(p.V)
+	halves(p.KHalf)
+	halves(p.VHalf)
+	codes(p.KCodes)
+	codes(p.VCodes)
+	floats(p.KScale)
+	floats(p.VScale)
+	halves(p.KAffine)
+	halves(p.VAffine)
+}
+
+// pages uploads pages and says where they are: rows at the positions, all of one sequence.
+func (o *Ops) pages(pages []*kernels.Page, positions []uint32) (paging, []driver.Ptr) {
+	var at []driver.Ptr
+	var table []uint64
+	for _, p := range pages {
+		b := pageBytes(p)
+		at = append(at, o.room(len(b)))
+		o.d.up.copy(at[len(at)-1], b)
+		table = append(table, uint64(at[len(at)-1]))
+	}
+	g := paging{tables: o.room(8 * len(table)), starts: o.room(4 * len(positions)), positions: o.room(4 * len(positions))}
+	words(&o.d.up, g.tables, table)
+	words(&o.d.up, g.starts, make([]uint32, len(positions)))
+	words(&o.d.up, g.positions, positions)
+	return g, at
+}
+
+// StoreKV is that of kernels.Ops.
+func (o *Ops) StoreKV(p *kernels.Page, slot int, k, v []float32) error {
+	kernels.CheckStoreKV(p, slot, k, v)
+	return o.run(func() error {
+		o.d.clearBad()
+		g, at := o.pages([]*kernels.Page{p}, []uint32{uint32(slot)})
+		o.d.store(p.Format, o.floats(k), o.floats(v), g, 0, 0, 1, p.KVHeads, p.HeadDim, len(k))
+		if _, err := o.d.readFault(p.Format); err != nil {
+			return err
+		}
+		if b := o.d.fetch(at[0], int(p.Bytes())); o.d.err == nil {
+			setPage(p, b)
+		}
+		return nil
+	})
+}
+
+// Attend is Attention of kernels.Ops over all chunks, without a window, and MergeAttention of what it gives: out is
+// [rows][heads][headDim]. With apart a block computes each chunk, which is not there for KVF32.
+func (o *Ops) Attend(out []float32, q *kernels.Queries, apart bool) {
+	o.must(func() {
+		p := q.Pages[0]
+		dim, heads := p.HeadDim, q.Heads*p.KVHeads
+		// The device's queries are those of all kv heads.
+		all := make([]float32, q.Rows*heads*dim)
+		positions := make([]uint32, q.Rows)
+		for r := range q.Rows {
+			copy(all[(r*heads+q.KVHead*q.Heads)*dim:], q.Q[r*q.Stride:][:q.Heads*dim])
+			positions[r] = uint32(q.Pos + r)
+		}
+		g, _ := o.pages(q.Pages, positions)
+		to, from := o.room(4*len(all)), o.floats(all)
+		if apart {
+			chunks := q.Chunks()
+			parts := o.room(4 * q.Rows * chunks * heads * (dim + 2))
+			o.d.attendChunks(p.Format, to, parts, from, g, 0, q.Rows, chunks, heads, p.KVHeads, dim, heads*dim)
+		} else {
+			o.d.attend(p.Format, to, from, g, 0, q.Rows, heads, p.KVHeads, dim, heads*dim)
+		}
+		for r := range q.Rows {
+			o.d.read(out[r*q.Heads*dim:][:q.Heads*dim], to+driver.Ptr(4*(r*heads+q.KVHead*q.Heads)*dim))
+		}
 	})
 }

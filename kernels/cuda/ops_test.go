@@ -2,6 +2,7 @@ package cuda_test
 
 import (
 	"fmt"
+	"math"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -13,24 +14,52 @@ import (
 	"github.com/tritter-ai/tritter/kernels/ref"
 )
 
-// impl is the device where it has an operation, and the reference for the rest, which TestCUDA of package runtime
-// compares through the engine: attention and the storing of keys and values.
+// impl is the device where it has an operation, and the reference for the rest.
 type impl struct {
 	reference
 	*cuda.Ops
 }
 
-// reference are the operations that the device does not have one by one.
-type reference struct{ ops kernels.Ops }
+// reference are the operations that the device does not have as kernels.Ops has them. Its attention is held to that of the device.
+type reference struct {
+	t      *testing.T
+	ops    kernels.Ops
+	device *cuda.Ops
+}
+
+func newImpl(t *testing.T, device *cuda.Ops) impl {
+	return impl{reference{t, ref.New(), device}, device}
+}
 
 func (r reference) DotInt16(y []int32, rows []int8, x []int16, lo, hi int) {
 	r.ops.DotInt16(y, rows, x, lo, hi)
 }
-func (r reference) StoreKV(p *kernels.Page, slot int, k, v []float32) error {
-	return r.ops.StoreKV(p, slot, k, v)
-}
+
+// Attention is that of the reference. Where there is no window, it also compares what the device makes of all chunks.
 func (r reference) Attention(parts []float32, a *kernels.Queries, lo, hi int) {
 	r.ops.Attention(parts, a, lo, hi)
+	if a.Window > 0 || lo > 0 {
+		return
+	}
+	d, n := a.Pages[0].HeadDim, a.Rows*a.Heads
+	size := kernels.AttentionPart(d)
+	whole, want, got := make([]float32, n*size), make([]float32, n*d), make([]float32, n*d)
+	r.ops.Attention(whole, a, 0, a.Chunks())
+	for i := range n {
+		r.ops.MergeAttention(want[i*d:][:d], whole[i*size:], n*size, 1)
+	}
+	for _, apart := range []bool{false, true} {
+		if apart && a.Pages[0].Format == kernels.KVF32 {
+			continue
+		}
+		r.device.Attend(got, a, apart)
+		for i := range want {
+			if g, w := got[i], want[i]; math.Float32bits(g) != math.Float32bits(w) && (g == g || w == w) {
+				r.t.Errorf("attention of %d rows to position %d, %v, apart %v: element %d is %v, want %v", a.Rows, a.Pos+a.Rows-1, a.Pages[0].Format, apart, i, g, w)
+				return
+			}
+		}
+	}
 }
 func (r reference) MergeAttention(out, parts []float32, stride, n int) {
 	r.ops.MergeAttention(out, parts, stride, n)
@@ -43,12 +72,12 @@ func TestOps(t *testing.T) {
 		defer func() { require.NoError(t, d.Close()) }()
 		ops, err := cuda.NewOps(d)
 		require.NoError(t, err)
-		optest.Run(t, impl{reference{ref.New()}, ops})
+		optest.Run(t, newImpl(t, ops))
 		for _, tokens := range []int{64, 128, 160} {
 			d.SetPart(tokens)
-			t.Run(fmt.Sprintf("parts of %d", tokens), func(t *testing.T) { optest.Products(t, impl{reference{ref.New()}, ops}) })
+			t.Run(fmt.Sprintf("parts of %d", tokens), func(t *testing.T) { optest.Products(t, newImpl(t, ops)) })
 		}
 		d.Portable()
-		t.Run("portable", func(t *testing.T) { optest.Run(t, impl{reference{ref.New()}, ops}) })
+		t.Run("portable", func(t *testing.T) { optest.Products(t, newImpl(t, ops)) })
 	})
 }

@@ -3,6 +3,7 @@ package cuda
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/tritter-ai/tritter/kernels"
 	"github.com/tritter-ai/tritter/kernels/cuda/driver"
@@ -12,8 +13,9 @@ import (
 type Config struct {
 	Hidden, Heads, KVHeads, HeadDim, FFN, Vocab int
 
-	Context    int  // most positions of a sequence
-	Int8       bool // inputs of ternary matrices are quantized (spec/numerics.md section 8); else section 9
+	Context    int              // most positions of a sequence
+	KV         kernels.KVFormat // how keys and values are stored
+	Int8       bool             // inputs of ternary matrices are quantized (spec/numerics.md section 8); else section 9
 	Activation kernels.Activation
 }
 
@@ -53,6 +55,9 @@ const MaxColumns = 1 << 18 / kernels.TileCols * kernels.TileCols
 func (w *Weights) check() error {
 	if n := max(w.Hidden, w.FFN, w.Heads*w.HeadDim); n >= MaxColumns {
 		return fmt.Errorf("a matrix of %d columns: the CUDA kernels take less than %d; use the CPU engine", n, MaxColumns)
+	}
+	if !slices.Contains(kernels.KVFormats, w.KV) {
+		return fmt.Errorf("KV format is %d, want KVF32, KVF16, KVInt8 or KVInt4", w.KV)
 	}
 	if w.HeadDim > 1024 {
 		return fmt.Errorf("head_dim is %d: the CUDA kernels take at most 1024; use the CPU engine", w.HeadDim)

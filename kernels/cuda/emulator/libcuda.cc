@@ -10,6 +10,7 @@
 #include "../src/fast.cu"
 #include "../src/fast_hopper.cu"
 #include "../src/hopper.cu"
+#include "../src/pages.cu"
 #include "../src/prefill.cu"
 #include "../src/sample.cu"
 #include "../src/ternary.cu"

@@ -7,13 +7,6 @@
 // Element types, as package kernels numbers them.
 enum : u32 { kF32 = 1, kF16 = 2, kBF16 = 3, kI8 = 4 };
 
-// widen16 is an f16 as f32: its fields in their places, where the exponent is 112 short.
-FN float widen16(u32 h) {
-  u32 sign = (h & 0x8000) << 16, rest = (h & 0x7fff) << 13;
-  if (rest >= 0x0f800000) return from_bits(sign | rest | kInfinity);
-  return from_bits(sign | bits(mul32(from_bits(rest), 0x1p112f)));
-}
-
 // Each type says how many elements 16 bytes hold and what element s of them is.
 struct ElementsF32 {
   enum { count = 4 };

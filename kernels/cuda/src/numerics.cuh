@@ -23,6 +23,22 @@ FN float ordinary_quotient(float a, float b, float inverse) {
   return fma32(fma32(-b, q, a), inverse, q);
 }
 
+// widen16 is an f16 as f32: its fields in their places, where the exponent is 112 short.
+FN float widen16(u32 h) {
+  u32 sign = (h & 0x8000) << 16, rest = (h & 0x7fff) << 13;
+  if (rest >= 0x0f800000) return from_bits(sign | rest | kInfinity);
+  return from_bits(sign | bits(mul32(from_bits(rest), 0x1p112f)));
+}
+
+// narrow16 is the f16 nearest to v, ties to even, infinite from 65520 on and for a NaN. Below the normal numbers, a sum with 0.5 leaves
+// units of 2^-24 and rounds the rest.
+FN u32 narrow16(float v) {
+  const u32 sign = bits(v) >> 16 & 0x8000, u = bits(v) & kMagnitude;
+  if (u >= 0x477ff000) return sign | 0x7c00;
+  if (u < 0x38800000) return sign | (bits(add32(from_bits(u), 0.5f)) - 0x3f000000);
+  return sign | (u - 0x38000000 + 0xfff + (u >> 13 & 1)) >> 13;
+}
+
 // exp32 is section 4. Adding 1.5 * 2^23 rounds to an integer, ties to even, and leaves it in the low bits.
 FN float exp32(float x) {
   const float magic = 0x1.8p+23f;
