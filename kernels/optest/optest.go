@@ -87,7 +87,10 @@ func (c *comparison) one(t *testing.T, seed uint64, op uint8, n, k int, p string
 }
 
 // comparison holds the implementation under test and the one that is right.
-type comparison struct{ impl, ref kernels.Ops }
+type comparison struct {
+	impl, ref kernels.Ops
+	onlyCodes bool // of the products of ternary matrices
+}
 
 func random(seed uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, 0x7472697474)) }
 
