@@ -78,12 +78,16 @@ type raised struct{ value any }
 func (raised) Error() string { return "panic in a part of an operation" }
 
 func newPool(threads int) *pool {
-	p := &pool{threads: threads, done: make(chan struct{}, 1), ranges: make([]claims, threads), errs: make([]error, threads*partsPerThread)}
+	if threads > goruntime.GOMAXPROCS(0) { // looking would take time from those that work
+		return startPool(threads, 0)
+	}
+	return startPool(threads, spinLooks)
+}
+
+func startPool(threads, spin int) *pool {
+	p := &pool{threads: threads, spin: spin, done: make(chan struct{}, 1), ranges: make([]claims, threads), errs: make([]error, threads*partsPerThread)}
 	for i := range p.ranges {
 		p.ranges[i].Store(partsPerThread) // nothing to claim
-	}
-	if threads <= goruntime.GOMAXPROCS(0) { // otherwise looking takes time from those that work
-		p.spin = spinLooks
 	}
 	for i := range threads - 1 {
 		w := &worker{pool: p, thread: i + 1, part: -1, wake: make(chan struct{}, 1)}
@@ -264,11 +268,16 @@ func (w *worker) guard() (err error) {
 	return format.Guard(w.loop)
 }
 
-// serve computes parts until the pool is closed.
+// serve computes parts until the pool is closed. It looks at closed after operation:
+// close sets the one before it counts the other, so that a worker who missed the count
+// sees that the pool is closed.
 func (w *worker) serve() error {
 	p := w.pool
 	for {
 		seen := p.operation.Load()
+		if p.closed.Load() {
+			return nil
+		}
 		for w.part = p.claim(w.thread, min(victims, p.threads-1)); w.part >= 0; w.part = p.claim(w.thread, min(victims, p.threads-1)) {
 			p.end(w.part, p.compute(w.part))
 		}
@@ -280,9 +289,6 @@ func (w *worker) serve() error {
 				}
 				break
 			}
-		}
-		if p.closed.Load() {
-			return nil
 		}
 	}
 }

@@ -87,9 +87,8 @@ func TestSplitErrors(t *testing.T) {
 // TestLateWaker: a thread of the operation before that wakes the caller does not end
 // the operation.
 func TestLateWaker(t *testing.T) {
-	p := newPool(2)
+	p := startPool(2, 0)
 	defer p.close()
-	p.spin = 0
 	late := make(chan struct{})
 	go func() { // what end does after the last part, held up until now
 		defer close(late)
@@ -115,6 +114,17 @@ func TestLateWaker(t *testing.T) {
 		})
 	}))
 	require.True(t, ended.Load())
+}
+
+// TestCloseAtOnce: a worker that has hardly begun when the pool is closed ends too.
+func TestCloseAtOnce(t *testing.T) {
+	for i := range 5000 {
+		p := newPool(2)
+		if i%2 == 0 {
+			goruntime.Gosched()
+		}
+		p.close()
+	}
 }
 
 // TestIdleWorkersSleep: between steps nothing spins.
