@@ -44,10 +44,10 @@ func (w *ternary) plain() bool {
 
 // Kernel step of src/decode.cu.
 const (
-	stepWarps   = 8                // that compute
-	stepThreads = 32 * (8 + 2 + 1) // besides, two warps make results and one copies
-	layerWords  = 4*10 + 6         // struct Layer, in words of 8 bytes
-	exchangeLen = 2048             // struct Exchange, rounded up
+	stepWarps   = 8                        // that compute
+	stepThreads = 32 * (stepWarps + 2 + 1) // besides, two warps make results and one copies
+	layerWords  = 4*10 + 6                 // struct Layer, in words of 8 bytes
+	exchangeLen = 2048                     // struct Exchange, rounded up
 )
 
 // stepKernels are the variants of the kernel: by the tiles that its ring has for a warp, and whether keys and values pass through shared

@@ -32,7 +32,7 @@ type Device struct {
 	down    *driver.Host
 	profile *profile   // nil: launches are not measured
 	bad     driver.Ptr // least site where a value was not finite
-	fault   driver.Ptr // what a KV format cannot hold, as src/pages.cu tells it, behind bad; 0 is nothing
+	fault   driver.Ptr // what a KV format cannot hold, as src/pages.cu tells it, behind bad
 }
 
 // Open opens a device of the CUDA library and compiles the kernels for it, which takes some seconds the first time and
@@ -211,10 +211,8 @@ func (d *Device) fetch(from driver.Ptr, n int) []byte {
 // noSite is what bad holds when every value was finite.
 const noSite = math.MaxUint32
 
-func (d *Device) clearBad() {
-	d.fail(d.ctx.Memset32(d.bad, noSite, 1, d.stream))
-	d.fail(d.ctx.Memset32(d.fault, 0, 2, d.stream))
-}
+// clearBad empties bad and fault.
+func (d *Device) clearBad() { d.fail(d.ctx.Memset32(d.bad, noSite, 4, d.stream)) }
 
 // readBad waits for the stream and returns the least site where a value was not finite, or noSite.
 func (d *Device) readBad() uint32 {
@@ -232,10 +230,9 @@ func (d *Device) readFault(f kernels.KVFormat) (layer int, err *kernels.KVRangeE
 		return 0, nil
 	}
 	word := binary.LittleEndian.Uint64(b)
-	if word == 0 {
+	if word == math.MaxUint64 {
 		return 0, nil
 	}
-	word = ^word
 	return int(word >> 52), &kernels.KVRangeError{Format: f, What: [2]string{"key", "value"}[word>>50&1], Index: int(word >> 32 & (1<<18 - 1)), Value: math.Float32frombits(uint32(word))}
 }
 

@@ -75,9 +75,9 @@ func TestOps(t *testing.T) {
 		optest.Run(t, newImpl(t, ops))
 		for _, tokens := range []int{64, 128, 160} {
 			d.SetPart(tokens)
-			t.Run(fmt.Sprintf("parts of %d", tokens), func(t *testing.T) { optest.Products(t, newImpl(t, ops)) })
+			t.Run(fmt.Sprintf("parts of %d", tokens), func(t *testing.T) { optest.Products(t, newImpl(t, ops), tokens == 64) })
 		}
 		d.Portable()
-		t.Run("portable", func(t *testing.T) { optest.Products(t, newImpl(t, ops)) })
+		t.Run("portable", func(t *testing.T) { optest.Run(t, newImpl(t, ops)) })
 	})
 }

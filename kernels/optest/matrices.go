@@ -235,9 +235,9 @@ func (c *comparison) oneEmbedRow(t *testing.T, seed uint64, cols int, dt kernels
 }
 
 // Products compares products of ternary matrices and codes of many tokens (TernaryInt8) at sizes around blocks of 64, 128, 160 and 256: for an
-// implementation with kernels of several sizes, once for each.
-func Products(t *testing.T, impl kernels.Ops) {
-	c := &comparison{impl: impl, ref: ref.New(), onlyCodes: true}
+// implementation with kernels of several sizes, once for each, and with floats, those of TernaryFloat too.
+func Products(t *testing.T, impl kernels.Ops, floats bool) {
+	c := &comparison{impl: impl, ref: ref.New(), onlyCodes: !floats}
 	seed := uint64(1000)
 	for _, rows := range []int{4, 252, 260, 524} {
 		for _, tokens := range []int{33, 64, 65, 128, 129, 160, 161, 321} {

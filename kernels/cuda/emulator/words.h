@@ -175,6 +175,7 @@ template <int N>
 FN void copy_wait() {}
 
 FN void atomic_min(u32* p, u32 v) { *p = v < *p ? v : *p; }
+FN void atomic_min(u64* p, u64 v) { *p = v < *p ? v : *p; }
 FN void atomic_max(u64* p, u64 v) { *p = v > *p ? v : *p; }
 FN void shared_add(u64* p, u64 v) { *p += v; }
 FN void shared_add(u32 to, i32 v) { *(i32*)(emulator::shared_memory + to) += v; }

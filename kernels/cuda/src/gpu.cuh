@@ -217,6 +217,7 @@ FN void copy_wait() {
 }
 
 FN void atomic_min(u32* p, u32 v) { asm volatile("red.global.min.u32 [%0], %1;" ::"l"(p), "r"(v) : "memory"); }
+FN void atomic_min(u64* p, u64 v) { asm volatile("red.global.min.u64 [%0], %1;" ::"l"(p), "l"(v) : "memory"); }
 FN void atomic_max(u64* p, u64 v) { asm volatile("red.global.max.u64 [%0], %1;" ::"l"(p), "l"(v) : "memory"); }
 // shared_add adds to a word of shared memory.
 FN void shared_add(u64* p, u64 v) { asm volatile("red.shared.add.u64 [%0], %1;" ::"r"(shared_address(p)), "l"(v) : "memory"); }

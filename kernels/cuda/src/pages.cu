@@ -7,7 +7,7 @@ enum : u32 { kWrongKey, kWrongValue, kLargeKey, kLargeValue };
 
 // refuse tells of element i of a position's keys or values. Of all that is told, the first layer, the first kind and the least index stay.
 FN void refuse(u64* fault, u32 layer, u32 kind, u32 i, float v) {
-  atomic_max(fault, ~((u64)layer << 52 | (u64)kind << 50 | (u64)i << 32 | bits(v)));
+  atomic_min(fault, (u64)layer << 52 | (u64)kind << 50 | (u64)i << 32 | bits(v));
 }
 
 KERNEL(store_page_f16, const float* k, const float* v, const u64* tables, const u32* starts, const u32* positions, u64 offset, u32 heads, u32 dim, u32 ld, u64* fault, u32 layer) {
