@@ -49,7 +49,7 @@ type scratch struct {
 	sums   []int32
 	acc    []float32
 	group  []float32
-	out    [gemvRows]float32
+	out    [streamRows]float32
 }
 
 // tail is the end of a row, 128 bytes, and of three tokens, 32 f32 each: kernels

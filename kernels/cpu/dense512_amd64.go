@@ -9,19 +9,18 @@ const wideTokens = 8
 
 // Dense takes a row of int8 by itself for one token, and eight tokens at a time while
 // there are as many and rows fill the lanes; avx2 takes the rest.
-func (x vnni) Dense(y []float32, ldy int, w *kernels.Dense, acts []float32, m, ldx, lo, hi int) {
+func (vnni) Dense(y []float32, ldy int, w *kernels.Dense, acts []float32, m, ldx, lo, hi int) {
+	kernels.CheckDense(y, ldy, w, acts, m, ldx, lo, hi)
 	if m == 1 && w.Type == kernels.I8 && w.Cols%(2*kernels.Lanes) == 0 {
-		kernels.CheckDense(y, ldy, w, acts, m, ldx, lo, hi)
 		for row := lo; row < hi; row++ {
 			y[row] = rowI8512(&w.Data[row*w.Cols], &acts[0], w.Cols/(2*kernels.Lanes)) * w.Scales[row]
 		}
 		return
 	}
 	if m < wideTokens || w.Cols%kernels.Lanes != 0 {
-		x.avx2.Dense(y, ldy, w, acts, m, ldx, lo, hi)
+		dense(y, ldy, w, acts, m, ldx, lo, hi)
 		return
 	}
-	kernels.CheckDense(y, ldy, w, acts, m, ldx, lo, hi)
 	whole := m / wideTokens * wideTokens
 	var sums [denseRows][wideTokens]float32
 	for ; lo < hi; lo += denseRows { // these rows stay in a cache while tokens are multiplied with them
@@ -48,7 +47,7 @@ func (x vnni) Dense(y []float32, ldy int, w *kernels.Dense, acts []float32, m, l
 			}
 		}
 		if whole < m {
-			x.avx2.Dense(y[whole*ldy:], ldy, w, acts[whole*ldx:], m-whole, ldx, lo, end)
+			dense(y[whole*ldy:], ldy, w, acts[whole*ldx:], m-whole, ldx, lo, end)
 		}
 	}
 }

@@ -9,16 +9,44 @@ const (
 	denseRows   = 16 // that stay in a cache while tokens are multiplied with them
 )
 
-// Dense multiplies a row by up to three tokens at a time, two rows of int8 by one.
+// Dense multiplies three rows by one token at a time, or a row by up to three tokens.
 func (avx2) Dense(y []float32, ldy int, w *kernels.Dense, x []float32, m, ldx, lo, hi int) {
 	kernels.CheckDense(y, ldy, w, x, m, ldx, lo, hi)
-	if m == 1 && w.Type == kernels.I8 && w.Cols%kernels.Lanes == 0 {
-		for ; lo+2 <= hi; lo += 2 {
-			rows2I8((*[2]float32)(y[lo:]), &w.Data[lo*w.Cols], w.Cols, &x[0], w.Cols/kernels.Lanes)
-			y[lo] *= w.Scales[lo]
-			y[lo+1] *= w.Scales[lo+1]
+	if m == 1 && w.Cols > 0 && w.Cols%kernels.Lanes == 0 {
+		lo += denseStreamed(y, w, x, lo, hi)
+	}
+	dense(y, ldy, w, x, m, ldx, lo, hi)
+}
+
+// denseStreamed multiplies one token by a multiple of three of the rows from lo on, whose
+// number it returns: three equal stretches of rows, a row of each at a time.
+func denseStreamed(y []float32, w *kernels.Dense, x []float32, lo, hi int) int {
+	each, rowBytes := (hi-lo)/3, w.Cols*w.Type.Size()
+	for row := lo; row < lo+each; row++ {
+		sums := [3]float32{negativeZero, negativeZero, negativeZero}
+		data, stride, n := &w.Data[row*rowBytes], each*rowBytes, w.Cols/kernels.Lanes
+		switch w.Type {
+		case kernels.F32:
+			rows3F32(&sums, data, stride, &x[0], n)
+		case kernels.F16:
+			rows3F16(&sums, data, stride, &x[0], n)
+		case kernels.BF16:
+			rows3BF16(&sums, data, stride, &x[0], n)
+		case kernels.I8:
+			rows3I8(&sums, data, stride, &x[0], n)
+			for i := range sums {
+				sums[i] *= w.Scales[row+i*each]
+			}
+		}
+		for i, sum := range sums {
+			y[row+i*each] = sum
 		}
 	}
+	return 3 * each
+}
+
+// dense multiplies a row by up to three tokens at a time.
+func dense(y []float32, ldy int, w *kernels.Dense, x []float32, m, ldx, lo, hi int) {
 	if m == 0 || lo == hi {
 		return
 	}

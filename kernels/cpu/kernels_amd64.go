@@ -4,10 +4,10 @@
 
 package cpu
 
-// ternaryGEMV multiplies the first n tiles of each row of tiles by the activations of one token: the sums of (trit+2)*q, four for each row of tiles. Rows of tiles are rowBytes apart.
+// ternaryGEMV multiplies the first n tiles of each row of tiles by the activations of one token: the sums of (trit+2)*q, four for each row of tiles. The rows of tiles, rowBytes apart, are read in up to 3 streams at once, of tileRows each, one after the other.
 //
 //go:noescape
-func ternaryGEMV(sums *int32, tiles *byte, n int, tileRows int, rowBytes int, q *int8)
+func ternaryGEMV(sums *int32, tiles *byte, n int, streams int, tileRows int, rowBytes int, q *int8)
 
 // sumInt8 adds 128 n codes.
 //
@@ -144,10 +144,25 @@ func sumSquares(sums *float32, x *float32, n int, end *[512]byte)
 //go:noescape
 func dotInt16(row *int8, x *int16, n int) int32
 
-// rows2I8 are the vector sums of w[i]*x[i] of two rows of int8, stride bytes apart, over 32 n elements, n > 0.
+// rows3F32 adds the dots of three rows, stride bytes apart, and one token to sums: 32 n elements, n > 0.
 //
 //go:noescape
-func rows2I8(sums *[2]float32, w *byte, stride int, x *float32, n int)
+func rows3F32(sums *[3]float32, w *byte, stride int, x *float32, n int)
+
+// rows3BF16 adds the dots of three rows, stride bytes apart, and one token to sums: 32 n elements, n > 0.
+//
+//go:noescape
+func rows3BF16(sums *[3]float32, w *byte, stride int, x *float32, n int)
+
+// rows3F16 adds the dots of three rows, stride bytes apart, and one token to sums: 32 n elements, n > 0.
+//
+//go:noescape
+func rows3F16(sums *[3]float32, w *byte, stride int, x *float32, n int)
+
+// rows3I8 adds the dots of three rows, stride bytes apart, and one token to sums: 32 n elements, n > 0.
+//
+//go:noescape
+func rows3I8(sums *[3]float32, w *byte, stride int, x *float32, n int)
 
 // rowI8512 is the vector sum of w[i]*x[i] of a row of int8 over 64 n elements, n > 0.
 //

@@ -9,10 +9,12 @@ import (
 )
 
 const (
-	gemvRows    = 64 // rows of one token at a time
-	panelRows   = 16 // rows of a panel
-	panelTokens = 6  // fewer tokens do not pay for decoding a panel, unless groups end the sums of rows early
-	panelTiles  = 8  // of a panel: it is to stay in the first cache
+	gemvRows    = 64   // rows of a few tokens at a time
+	streams     = 3    // of ternaryGEMV
+	streamRows  = 1024 // rows of one token at a time, where they are read in streams
+	panelRows   = 16   // rows of a panel
+	panelTokens = 6    // fewer tokens do not pay for decoding a panel, unless groups end the sums of rows early
+	panelTiles  = 8    // of a panel: it is to stay in the first cache
 )
 
 // unit is the part of a processor that multiplies trits by int8 activations.
@@ -28,11 +30,19 @@ const (
 // 4 x 192 x 127 a tile.
 const gemvTiles512 = math.MaxInt32 / (4 * 192 * 127)
 
-func (u unit) gemv(sums *int32, tiles *byte, n, tileRows, rowBytes int, q *int8) {
-	if u == maddubs || n > gemvTiles512 {
-		ternaryGEMV(sums, tiles, n, tileRows, rowBytes, q)
-	} else {
-		ternaryGEMV512(sums, tiles, n, tileRows, rowBytes, q)
+// gemv multiplies the first n tiles of rows of tiles, rowBytes apart, by a token: four
+// sums for each.
+func (u unit) gemv(sums []int32, tiles []byte, n, tileRows, rowBytes int, q *int8) {
+	if u != maddubs && n <= gemvTiles512 {
+		ternaryGEMV512(&sums[0], &tiles[0], n, tileRows, rowBytes, q)
+		return
+	}
+	if each := tileRows / streams; each > 0 {
+		ternaryGEMV(&sums[0], &tiles[0], n, streams, each, rowBytes, q)
+	}
+	if rest := tileRows % streams; rest > 0 {
+		first := tileRows - rest
+		ternaryGEMV(&sums[first*kernels.TileRows], &tiles[first*rowBytes], n, rest, 1, rowBytes, q)
 	}
 }
 
@@ -132,18 +142,21 @@ func (p *product) groupTiles(g int) int { return min(p.tiles, p.w.ColTiles()-g*p
 
 // few multiplies tiles as they are.
 func (p *product) few(lo, hi int) {
-	rowTiles := p.w.ColTiles()
-	for row := lo; row < hi; row += gemvRows {
-		n := min(gemvRows, hi-row)
-		p.rowScales(row, n, gemvRows)
+	rowTiles, most := p.w.ColTiles(), gemvRows
+	if p.unit == maddubs && p.x.M == 1 && p.groups == 1 {
+		most = streamRows
+	}
+	for row := lo; row < hi; row += most {
+		n := min(most, hi-row)
+		p.rowScales(row, n, most)
 		tileRow := row / kernels.TileRows * rowTiles
-		sums := grow(&p.sums, gemvRows)
+		sums := grow(&p.sums, most)
 		for m := range p.x.M {
-			clear(p.out[:])
+			clear(p.out[:n])
 			for g := range p.groups {
 				q := &p.x.Codes[m*p.x.Stride+g*p.w.Group]
-				p.unit.gemv(&sums[0], &p.w.Tiles[(tileRow+g*p.tiles)*kernels.TileBytes], p.groupTiles(g), (n+kernels.TileRows-1)/kernels.TileRows, rowTiles*kernels.TileBytes, q)
-				p.scale(&p.out[0], &sums[0], m, g, gemvRows, p.excess[m*p.groups+g], (n+7)/8)
+				p.unit.gemv(sums, p.w.Tiles[(tileRow+g*p.tiles)*kernels.TileBytes:], p.groupTiles(g), (n+kernels.TileRows-1)/kernels.TileRows, rowTiles*kernels.TileBytes, q)
+				p.scale(&p.out[0], &sums[0], m, g, most, p.excess[m*p.groups+g], (n+7)/8)
 			}
 			p.store(p.y[m*p.ldy+row:][:n], p.out[:], m, row)
 		}

@@ -55,9 +55,9 @@ func (c *comparison) ternary(t *testing.T) {
 		}
 	}
 	// Rows around what a kernel for one token takes at once, and shapes of real models.
-	for _, rows := range []int{63, 64, 65, 130} {
+	for _, rows := range []int{13, 16, 17, 28, 63, 64, 65, 130, 1021, 1024, 1025, 1045} {
 		seed++
-		c.oneTernary(t, seed, ternaryCase{rows, 200, 1, int(seed%2) * 128, "row", true, "random", "random"})
+		c.oneTernary(t, seed, ternaryCase{rows, []int{200, 640, 1400}[seed%3], 1, int(seed%2) * 128, scaleKinds[seed%2], true, "random", "random"})
 	}
 	c.oneTernary(t, 1, ternaryCase{7, 384, 70, 0, "tensor", false, "random", "random"})
 	c.oneTernary(t, 1, ternaryCase{20, 2560, 7, 1280, "row", false, "random", "random"})
@@ -155,6 +155,12 @@ func (c *comparison) dense(t *testing.T) {
 			seed++
 			c.oneDense(t, seed, 15+tokens%3, 60+tokens, tokens, dt, "random")
 		}
+		for _, rows := range []int{3, 4, 7, 11} { // that are read in several places at once
+			for _, cols := range []int{32, 96, 1024, 2080} {
+				seed++
+				c.oneDense(t, seed, rows, cols, 1, dt, "random")
+			}
+		}
 		for _, p := range patterns {
 			for _, cols := range []int{1, 33, 1025} {
 				seed++
@@ -168,12 +174,12 @@ func (c *comparison) dense(t *testing.T) {
 // rounds twice goes wrong here, and on random numbers hardly ever. In the second and third scale half an ulp is 2^-150,
 // and in the third the sums themselves are subnormal.
 func (c *comparison) denseMidpoints(t *testing.T) {
-	const cols = 96
+	const rows, cols = 4, 96 // equal rows
 	for _, scale := range []struct{ first, pair int }{{0, 0}, {-126, -126}, {-131, -126}, {-140, -130}} {
 		for seed := range uint64(20) {
 			a := new(arena)
 			r := random(seed)
-			w := &kernels.Dense{Rows: 1, Cols: cols, Type: kernels.F32, Data: a.bytes(4 * cols)}
+			w := &kernels.Dense{Rows: rows, Cols: cols, Type: kernels.F32, Data: a.bytes(4 * rows * cols)}
 			x := floats(a, cols)
 			for i := range x {
 				d := math.Ldexp(float64(r.IntN(16)), -23)
@@ -184,9 +190,12 @@ func (c *comparison) denseMidpoints(t *testing.T) {
 				x[i] = float32(math.Ldexp(u, exponent/2))
 				binary.LittleEndian.PutUint32(w.Data[4*i:], math.Float32bits(float32(math.Ldexp(v, exponent-exponent/2))))
 			}
-			got, want := output(a, 1), output(a, 1)
-			c.impl.Dense(got, 1, w, x, 1, cols, 0, 1)
-			c.ref.Dense(want, 1, w, x, 1, cols, 0, 1)
+			for row := 1; row < rows; row++ {
+				copy(w.Data[4*row*cols:], w.Data[:4*cols])
+			}
+			got, want := output(a, rows), output(a, rows)
+			c.impl.Dense(got, rows, w, x, 1, cols, 0, rows)
+			c.ref.Dense(want, rows, w, x, 1, cols, 0, rows)
 			same(t, label("Dense, products of half an ulp, scale %v, seed %d", scale, seed), got, want)
 			a.free()
 		}

@@ -6,70 +6,65 @@ import (
 	. "github.com/mmcloughlin/avo/reg"
 )
 
-// rows generates the dots of two adjacent int8 rows with one token. A row alone is
-// bound by the latency of its chains of additions: its bytes come four times as
-// fast as those of f32. But reading in two places confuses the processor's own
-// prefetching, so the rows after these two are asked for, from the beginning of
-// one to the end of the other.
+// rows generates the dots of three rows with one token that are far from each other in
+// memory: see ternaryGEMV. A row alone is bound by the latency of its chains of additions.
 //
-// The ladder, 2,560 columns from memory on a Zen 4 core at 3.7 GHz:
+// The ladder, 2,560 columns of int8 from memory, G elements/s, on a Zen 4 core at 3.7 GHz
+// and a Zen 3 core at 3.1 GHz:
 //
-//	1  a row                            13.5 G elements/s
-//	2  two rows                          7.5
-//	3  two rows, those after asked for  22.9
-//	4  four rows in 512 bits            18.4
+//	1  a row                                      13.5
+//	2  two adjacent rows                           7.5
+//	3  two adjacent rows, those after asked for   22.9, 10.6
+//	4  three rows in three places                       13.5
 //
-// In 512 bits and on Zen 5 a row alone is best: see row512.
+// and of bf16: a row 3.9, three rows 7.2 on Zen 3. Some lines of each row at a time, 256 bytes
+// to a whole block, and places nearer to each other gave no more.
 func rows() {
-	text("rows2I8", "func(sums *[2]float32, w *byte, stride int, x *float32, n int)", "rows2I8 are the vector sums of w[i]*x[i] of two rows of int8, stride bytes apart, over 32 n elements, n > 0.")
-	sums, w := Load(Param("sums"), RDI), Load(Param("w"), RSI)
-	Load(Param("stride"), RBX)
-	x, n := Load(Param("x"), RDX), Load(Param("n"), RCX)
-	second, ahead, count := R10, R11, R8
-	LEAQ(Mem{Base: RSI, Index: RBX, Scale: 1}, second)
-	LEAQ(Mem{Base: second, Index: RBX, Scale: 1}, ahead)
-	acc := [2][]VecPhysical{{Y0, Y1, Y2, Y3}, {Y4, Y5, Y6, Y7}}
-	xs, ws := []VecPhysical{Y8, Y9, Y10, Y11}, []VecPhysical{Y12, Y13, Y14, Y15}
-	XORQ(R9, R9) // blocks so far
-	Label("block")
-	MOVQ(n, count)
-	CMPQ(count, U32(32))
-	JLE(LabelRef("few"))
-	MOVQ(U32(32), count)
-	Label("few")
-	SUBQ(count, n)
-	zero(acc[0]...)
-	zero(acc[1]...)
-	loop("lanes", count, func() {
-		for i, y := range xs {
-			VMOVUPS(Mem{Base: x, Disp: 32 * i}, y)
+	for _, t := range denseTypes {
+		name := "rows3" + t.name
+		text(name, "func(sums *[3]float32, w *byte, stride int, x *float32, n int)", name+" adds the dots of three rows, stride bytes apart, and one token to sums: 32 n elements, n > 0.")
+		sums := Load(Param("sums"), RDI)
+		Load(Param("stride"), RBX)
+		x, n := Load(Param("x"), RDX), Load(Param("n"), RCX)
+		w, count := []Register{Load(Param("w"), RSI), R10, R11}, R8
+		LEAQ(Mem{Base: RSI, Index: RBX, Scale: 1}, R10)
+		LEAQ(Mem{Base: R10, Index: RBX, Scale: 1}, R11)
+		acc := [3][]VecPhysical{{Y0, Y1, Y2, Y3}, {Y4, Y5, Y6, Y7}, {Y8, Y9, Y10, Y11}}
+		token, elements := Y12, []VecPhysical{Y13, Y14, Y15}
+		Label("block")
+		MOVQ(n, count)
+		CMPQ(count, U32(32))
+		JLE(LabelRef("few"))
+		MOVQ(U32(32), count)
+		Label("few")
+		SUBQ(count, n)
+		for _, a := range acc {
+			zero(a...)
 		}
-		for r, row := range []Register{w, second} {
-			for i, y := range ws {
-				VPMOVSXBD(Mem{Base: row, Disp: 8 * i}, y)
-				VCVTDQ2PS(y, y)
-				VFMADD231PS(xs[i], y, acc[r][i])
+		loop("lanes", count, func() {
+			for i := range 4 {
+				VMOVUPS(Mem{Base: x, Disp: 32 * i}, token)
+				for r, y := range elements {
+					t.load(Mem{Base: w[r].(GPPhysical), Disp: 8 * t.size * i}, y)
+					VFMADD231PS(token, y, acc[r][i])
+				}
 			}
-			ADDQ(U32(32), row)
+			for _, row := range w {
+				ADDQ(U32(uint32(32*t.size)), row)
+			}
+			ADDQ(U32(128), x)
+		})
+		for r, a := range acc {
+			foldLanes(a, X15)
+			at, total := Mem{Base: sums, Disp: 4 * r}, a[0].(Vec).AsX()
+			VADDSS(at, total, total)
+			VMOVSS(total, at)
 		}
-		PREFETCHT0(Mem{Base: ahead})
-		ADDQ(U32(64), ahead)
-		ADDQ(U32(128), x)
-	})
-	foldLanes(acc[0], X12)
-	foldLanes(acc[1], X13)
-	TESTQ(R9, R9)
-	JZ(LabelRef("first"))
-	VADDSS(Mem{Base: sums}, X0, X0)
-	VADDSS(Mem{Base: sums, Disp: 4}, X4, X4)
-	Label("first")
-	VMOVSS(X0, Mem{Base: sums})
-	VMOVSS(X4, Mem{Base: sums, Disp: 4})
-	INCQ(R9)
-	TESTQ(n, n)
-	JNZ(LabelRef("block"))
-	VZEROUPPER()
-	RET()
+		TESTQ(n, n)
+		JNZ(LabelRef("block"))
+		VZEROUPPER()
+		RET()
+	}
 }
 
 // row512 generates the dots of one row of int8. The processor overlaps the chains of a
@@ -78,7 +73,7 @@ func rows() {
 //
 // The ladder, 2,560 columns from memory on a Zen 5 core, which can read 31 GB/s:
 //
-//	1  rows2I8                              23.0 GB/s
+//	1  two rows in 256 bits                 23.0 GB/s
 //	2  two and four rows, some asked for    11 to 24
 //	3  a row, and pages asked for: see fetchPages  27.7 before
 func row512() {
