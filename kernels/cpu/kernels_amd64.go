@@ -14,10 +14,10 @@ func ternaryGEMV(sums *int32, tiles *byte, n int, streams int, tileRows int, row
 //go:noescape
 func sumInt8(q *int8, n int) int32
 
-// ternaryPanel decodes n tiles of four rows of tiles into a panel.
+// ternaryPanel decodes n tiles of four rows of tiles into a panel, and asks for those ahead bytes later.
 //
 //go:noescape
-func ternaryPanel(panel *byte, tiles0 *byte, tiles1 *byte, tiles2 *byte, tiles3 *byte, n int)
+func ternaryPanel(panel *byte, tiles0 *byte, tiles1 *byte, tiles2 *byte, tiles3 *byte, n int, ahead int)
 
 // ternaryGEMM multiplies a panel of 4 n columns, n a multiple of 32, by up to 6 tokens, stride bytes apart, and adds the products (trit+1)*q to sums, 16 for each token.
 //

@@ -79,6 +79,14 @@ func (u unit) rows() int {
 	return 2 * panelRows
 }
 
+// blockRows is how many rows are multiplied by some columns before the next columns.
+func (u unit) blockRows() int {
+	if u == maddubs {
+		return 16 * panelRows
+	}
+	return u.rows()
+}
+
 // offset is what the codes of panels have more than trits. VPMADDUBSW adds in 16 bits,
 // where small codes leave room for more sums; for the others trit + 2 is less work.
 func (u unit) offset() int32 {
@@ -165,33 +173,43 @@ func (p *product) few(lo, hi int) {
 
 // many decodes panels of some rows at a time and multiplies them by all tokens.
 func (p *product) many(lo, hi int) {
-	rows := p.unit.rows()
-	sums := grow(&p.sums, p.x.M*rows)
+	rows, most := p.unit.rows(), p.unit.blockRows()
+	grow(&p.sums, p.x.M*most)
 	p.factors()
 	if p.unit == tdpbsud {
 		p.config.set(p.x.M)
 	}
-	for row := lo; row < hi; row += rows {
-		n := min(rows, hi-row)
-		if p.w.Group > 0 {
-			p.grouped(row, hi, n)
-			continue
+	if p.w.Group > 0 {
+		for row := lo; row < hi; row += rows {
+			p.grouped(row, hi, min(rows, hi-row))
 		}
-		p.multiply(row, hi, 0)
-		if n < rows || len(p.w.Scales) > 1 || p.w.Bias != nil {
-			p.rowScales(row, n, rows)
-			for m := range p.x.M {
-				p.scale(&p.out[0], &sums[m*rows], m, 0, rows, p.excess[m], rows/8)
-				p.store(p.y[m*p.ldy+row:][:n], p.out[:], m, row)
-			}
-			continue
+		return
+	}
+	for ; lo < hi; lo += most {
+		end := min(lo+most, hi)
+		p.multiply(lo, end, hi, 0)
+		for row := lo; row < end; row += rows {
+			p.scaleAll(row, min(rows, end-row), p.sums[(row-lo)*p.x.M:])
 		}
-		y := &p.y[row]
-		if p.unit == maddubs {
-			scaleTokens(y, 4*p.ldy, &sums[0], &p.excess[0], &p.factor[0], p.x.M)
-		} else {
-			scaleTokens512(y, 4*p.ldy, &sums[0], &p.excess[0], &p.factor[0], p.x.M)
+	}
+}
+
+// scaleAll turns the sums of n rows from row on into the outputs of all tokens.
+func (p *product) scaleAll(row, n int, sums []int32) {
+	rows := p.unit.rows()
+	if n < rows || len(p.w.Scales) > 1 || p.w.Bias != nil {
+		p.rowScales(row, n, rows)
+		for m := range p.x.M {
+			p.scale(&p.out[0], &sums[m*rows], m, 0, rows, p.excess[m], rows/8)
+			p.store(p.y[m*p.ldy+row:][:n], p.out[:], m, row)
 		}
+		return
+	}
+	y := &p.y[row]
+	if p.unit == maddubs {
+		scaleTokens(y, 4*p.ldy, &sums[0], &p.excess[0], &p.factor[0], p.x.M)
+	} else {
+		scaleTokens512(y, 4*p.ldy, &sums[0], &p.excess[0], &p.factor[0], p.x.M)
 	}
 }
 
@@ -212,7 +230,7 @@ func (p *product) grouped(row, hi, n int) {
 	clear(acc)
 	p.rowScales(row, n, rows)
 	for g := range p.groups {
-		p.multiply(row, hi, g)
+		p.multiply(row, row+n, hi, g)
 		for m := range p.x.M {
 			p.scale(&acc[m*rows], &p.sums[m*rows], m, g, rows, p.excess[m*p.groups+g], rows/8)
 		}
@@ -222,35 +240,40 @@ func (p *product) grouped(row, hi, n int) {
 	}
 }
 
-// multiply sets sums to the products of the rows from row on with all tokens, over the
-// columns of group g. As many columns as a panel has are decoded at a time.
-func (p *product) multiply(row, hi, g int) {
+// multiply sets sums to the products of the rows from row to end with all tokens, over
+// the columns of group g. As many columns as a panel has are taken at a time, of all
+// these rows: the tokens' codes for them stay in the second cache meanwhile.
+func (p *product) multiply(row, end, hi, g int) {
 	rows := p.unit.rows()
-	clear(p.sums)
+	clear(p.sums[:(end-row+rows-1)/rows*rows*p.x.M])
 	first := g * p.tiles
-	for end := first + p.groupTiles(g); first < end; first += panelTiles {
-		n := min(panelTiles, end-first)
-		for i := range rows / panelRows {
-			p.decode(i, row+i*panelRows, hi, first, n)
-		}
-		for m := 0; m < p.x.M; {
-			count := p.unit.count(p.x.M - m)
-			p.gemm(&p.sums[m*rows], &p.x.Codes[m*p.x.Stride+first*kernels.TileCols], n, count)
-			m += count
+	for last := first + p.groupTiles(g); first < last; first += panelTiles {
+		n := min(panelTiles, last-first)
+		for at := row; at < end; at += rows {
+			for i := range rows / panelRows {
+				p.decode(i, at+i*panelRows, hi, first, n)
+			}
+			sums := p.sums[(at-row)*p.x.M:]
+			for m := 0; m < p.x.M; {
+				count := p.unit.count(p.x.M - m)
+				p.gemm(&sums[m*rows], &p.x.Codes[m*p.x.Stride+first*kernels.TileCols], n, count)
+				m += count
+			}
 		}
 	}
 }
 
 // decode fills a panel with n tiles, from first on, of the rows from row on.
 func (p *product) decode(panel, row, hi, first, n int) {
+	rowBytes := p.w.ColTiles() * kernels.TileBytes
 	var tiles [panelRows / kernels.TileRows]*byte
 	for i := range tiles { // rows past the last are computed from others, and dropped
 		tileRow := min(row+i*kernels.TileRows, hi-1) / kernels.TileRows
-		tiles[i] = &p.w.Tiles[(tileRow*p.w.ColTiles()+first)*kernels.TileBytes]
+		tiles[i] = &p.w.Tiles[tileRow*rowBytes+first*kernels.TileBytes]
 	}
 	dst := &p.panels[panel][0]
 	if p.unit == maddubs {
-		ternaryPanel(dst, tiles[0], tiles[1], tiles[2], tiles[3], n)
+		ternaryPanel(dst, tiles[0], tiles[1], tiles[2], tiles[3], n, panelRows/kernels.TileRows*rowBytes)
 	} else {
 		ternaryPanel512(dst, tiles[0], tiles[1], tiles[2], tiles[3], n)
 	}

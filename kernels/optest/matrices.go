@@ -54,6 +54,11 @@ func (c *comparison) ternary(t *testing.T) {
 			c.oneTernary(t, seed, ternaryCase{rows, []int{1024, 1025, 1200, 2100}[seed%4], tokens, 0, scaleKinds[seed%2], seed%3 == 0, "random", "random"})
 		}
 	}
+	// And around blocks of panels.
+	for _, rows := range []int{255, 257, 525} {
+		seed++
+		c.oneTernary(t, seed, ternaryCase{rows, 1160, 7, 0, scaleKinds[seed%2], seed%3 == 0, "random", "random"})
+	}
 	// Rows around what a kernel for one token takes at once, and shapes of real models.
 	for _, rows := range []int{13, 16, 17, 28, 63, 64, 65, 130, 1021, 1024, 1025, 1045} {
 		seed++

@@ -14,12 +14,18 @@ import (
 // no sum is ever made across lanes. The bytes are trit + 1, 0 to 2: a pair of
 // products is within +-508.
 func panel() {
-	text("ternaryPanel", "func(panel *byte, tiles0 *byte, tiles1 *byte, tiles2 *byte, tiles3 *byte, n int)", "ternaryPanel decodes n tiles of four rows of tiles into a panel.")
+	text("ternaryPanel", "func(panel *byte, tiles0 *byte, tiles1 *byte, tiles2 *byte, tiles3 *byte, n int, ahead int)", "ternaryPanel decodes n tiles of four rows of tiles into a panel, and asks for those ahead bytes later.")
 	dst, n := Load(Param("panel"), RDI), Load(Param("n"), RCX)
 	tiles := []Register{Load(Param("tiles0"), RSI), Load(Param("tiles1"), RDX), Load(Param("tiles2"), R8), Load(Param("tiles3"), R9)}
+	ahead := Load(Param("ahead"), R10)
 	row := []VecPhysical{Y0, Y1, Y2, Y3, Y4, Y5, Y6, Y7}
 	half := []VecPhysical{Y8, Y9, Y10, Y11, Y12, Y13, Y14, Y15}
 	loop("panel_tile", n, func() {
+		for _, t := range tiles {
+			for line := range 2 {
+				PREFETCHT0(Mem{Base: t.(GPPhysical), Index: ahead, Scale: 1, Disp: 64 * line})
+			}
+		}
 		for side := range 2 {
 			for r, y := range row {
 				VMOVDQU(Mem{Base: tiles[2*side+r/4], Disp: 32 * (r % 4)}, y)
@@ -92,23 +98,23 @@ func ternaryGEMM() {
 		MOVQ(U32(64), block)
 		Label(name + "_few")
 		SUBQ(block, n)
-		SHRQ(Imm(1), block)
+		SHRQ(Imm(2), block)
 		loop(name+"_columns", block, func() {
-			for step := range 2 {
+			for step := range 4 {
 				for r, y := range w {
 					VMOVDQU(Mem{Base: panel, Disp: 64*step + 32*r}, y)
 				}
 				for i := range t {
 					VPBROADCASTD(tokenAt(q, stride, i, 4*step), a)
-					for r, y := range w {
-						VPMADDUBSW(a, y, product)
-						VPADDW(product, acc[2*i+r], acc[2*i+r])
-					}
+					VPMADDUBSW(a, w[0], product)
+					VPMADDUBSW(a, w[1], a)
+					VPADDW(product, acc[2*i], acc[2*i])
+					VPADDW(a, acc[2*i+1], acc[2*i+1])
 				}
 			}
-			ADDQ(U32(128), panel)
+			ADDQ(U32(256), panel)
 			for _, p := range q[:(t+2)/3] {
-				ADDQ(Imm(8), p)
+				ADDQ(Imm(16), p)
 			}
 		})
 		for i, y := range acc {
