@@ -21,7 +21,8 @@ const (
 )
 
 // readSpeed measures how many bytes a second the threads of an engine can read of
-// its weights, through the same pages as a decode. Nothing that also computes is faster.
+// its weights, through the same pages as a decode and doing little else. Kernels that ask
+// for lines before they read them can be a little faster.
 func readSpeed(e weightReader) (float64, error) {
 	begun := time.Now()
 	n, err := e.readWeights()

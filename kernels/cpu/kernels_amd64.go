@@ -4,7 +4,7 @@
 
 package cpu
 
-// ternaryGEMV multiplies the first n tiles of each row of tiles by the activations of one token: the sums of (trit+2)*q, four for each row of tiles. The rows of tiles, rowBytes apart, are read in up to 3 streams at once, of tileRows each, one after the other.
+// ternaryGEMV multiplies the first n tiles of each row of tiles by the activations of one token: the sums of (trit+2)*q, four for each row of tiles. The rows of tiles, rowBytes apart, are read in up to 4 streams at once, of tileRows each, one after the other.
 //
 //go:noescape
 func ternaryGEMV(sums *int32, tiles *byte, n int, streams int, tileRows int, rowBytes int, q *int8)

@@ -95,8 +95,8 @@ DATA tritTable<>+28(SB)/4, $(-1.0)
 GLOBL tritTable<>(SB), RODATA|NOPTR, $32
 
 // func ternaryGEMV(sums *int32, tiles *byte, n int, streams int, tileRows int, rowBytes int, q *int8)
-// Requires: AVX, AVX2, CMOV
-TEXT ·ternaryGEMV(SB), NOSPLIT, $384-56
+// Requires: AVX, AVX2, CMOV, MMX+
+TEXT ·ternaryGEMV(SB), NOSPLIT, $512-56
 	MOVQ    sums+0(FP), DI
 	MOVQ    tiles+8(FP), SI
 	MOVQ    tileRows+32(FP), R9
@@ -123,6 +123,10 @@ gemv_row:
 	VMOVDQU Y12, 288(SP)
 	VMOVDQU Y12, 320(SP)
 	VMOVDQU Y12, 352(SP)
+	VMOVDQU Y12, 384(SP)
+	VMOVDQU Y12, 416(SP)
+	VMOVDQU Y12, 448(SP)
+	VMOVDQU Y12, 480(SP)
 	MOVQ    q+48(FP), R11
 	MOVQ    n+16(FP), CX
 
@@ -151,6 +155,8 @@ gemv_stream:
 	JZ    gemv_tile_end
 
 gemv_tile:
+	PREFETCHT0 1280(R14)
+	PREFETCHT0 1344(R14)
 	VPXOR      (R14), Y11, Y12
 	VPAND      Y14, Y12, Y8
 	VPAND      Y15, Y12, Y9
@@ -5403,7 +5409,7 @@ int16_next_end:
 	RET
 
 // func rows3F32(sums *[3]float32, w *byte, stride int, x *float32, n int)
-// Requires: AVX, AVX2, FMA3
+// Requires: AVX, AVX2, FMA3, MMX+
 TEXT ·rows3F32(SB), NOSPLIT, $0-40
 	MOVQ sums+0(FP), DI
 	MOVQ stride+16(FP), BX
@@ -5465,8 +5471,14 @@ lanes:
 	VFMADD231PS Y12, Y14, Y7
 	VMOVUPS     96(R11), Y15
 	VFMADD231PS Y12, Y15, Y11
+	PREFETCHT0  1024(SI)
+	PREFETCHT0  1088(SI)
 	ADDQ        $0x00000080, SI
+	PREFETCHT0  1024(R10)
+	PREFETCHT0  1088(R10)
 	ADDQ        $0x00000080, R10
+	PREFETCHT0  1024(R11)
+	PREFETCHT0  1088(R11)
 	ADDQ        $0x00000080, R11
 	ADDQ        $0x00000080, DX
 	DECQ        R8
@@ -5512,7 +5524,7 @@ lanes_end:
 	RET
 
 // func rows3BF16(sums *[3]float32, w *byte, stride int, x *float32, n int)
-// Requires: AVX, AVX2, FMA3
+// Requires: AVX, AVX2, FMA3, MMX+
 TEXT ·rows3BF16(SB), NOSPLIT, $0-40
 	MOVQ sums+0(FP), DI
 	MOVQ stride+16(FP), BX
@@ -5586,8 +5598,11 @@ lanes:
 	VPMOVZXWD   48(R11), Y15
 	VPSLLD      $0x10, Y15, Y15
 	VFMADD231PS Y12, Y15, Y11
+	PREFETCHT0  1024(SI)
 	ADDQ        $0x00000040, SI
+	PREFETCHT0  1024(R10)
 	ADDQ        $0x00000040, R10
+	PREFETCHT0  1024(R11)
 	ADDQ        $0x00000040, R11
 	ADDQ        $0x00000080, DX
 	DECQ        R8
@@ -5633,7 +5648,7 @@ lanes_end:
 	RET
 
 // func rows3F16(sums *[3]float32, w *byte, stride int, x *float32, n int)
-// Requires: AVX, AVX2, F16C, FMA3
+// Requires: AVX, AVX2, F16C, FMA3, MMX+
 TEXT ·rows3F16(SB), NOSPLIT, $0-40
 	MOVQ sums+0(FP), DI
 	MOVQ stride+16(FP), BX
@@ -5695,8 +5710,11 @@ lanes:
 	VFMADD231PS Y12, Y14, Y7
 	VCVTPH2PS   48(R11), Y15
 	VFMADD231PS Y12, Y15, Y11
+	PREFETCHT0  1024(SI)
 	ADDQ        $0x00000040, SI
+	PREFETCHT0  1024(R10)
 	ADDQ        $0x00000040, R10
+	PREFETCHT0  1024(R11)
 	ADDQ        $0x00000040, R11
 	ADDQ        $0x00000080, DX
 	DECQ        R8
@@ -5742,7 +5760,7 @@ lanes_end:
 	RET
 
 // func rows3I8(sums *[3]float32, w *byte, stride int, x *float32, n int)
-// Requires: AVX, AVX2, FMA3
+// Requires: AVX, AVX2, FMA3, MMX+
 TEXT ·rows3I8(SB), NOSPLIT, $0-40
 	MOVQ sums+0(FP), DI
 	MOVQ stride+16(FP), BX
@@ -5816,8 +5834,11 @@ lanes:
 	VPMOVSXBD   24(R11), Y15
 	VCVTDQ2PS   Y15, Y15
 	VFMADD231PS Y12, Y15, Y11
+	PREFETCHT0  1024(SI)
 	ADDQ        $0x00000020, SI
+	PREFETCHT0  1024(R10)
 	ADDQ        $0x00000020, R10
+	PREFETCHT0  1024(R11)
 	ADDQ        $0x00000020, R11
 	ADDQ        $0x00000080, DX
 	DECQ        R8

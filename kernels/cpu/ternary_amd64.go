@@ -10,7 +10,7 @@ import (
 
 const (
 	gemvRows    = 64   // rows of a few tokens at a time
-	streams     = 3    // of ternaryGEMV
+	streams     = 4    // of ternaryGEMV
 	streamRows  = 1024 // rows of one token at a time, where they are read in streams
 	panelRows   = 16   // rows of a panel
 	panelTokens = 6    // fewer tokens do not pay for decoding a panel, unless groups end the sums of rows early
