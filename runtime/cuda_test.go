@@ -414,6 +414,54 @@ func TestCUDADecode(t *testing.T) {
 	})
 }
 
+// TestCUDADecodeNorms: norms of the residual stream, of inputs and of heads, of vectors of several blocks of a sum, the last of which is
+// not whole.
+func TestCUDADecodeNorms(t *testing.T) {
+	configs := map[string]*model.Config{}
+	for name, norms := range map[string][]model.NormPosition{
+		"tritter": {model.NormAttn, model.NormK, model.NormPostMLP, model.NormQ},
+		"all":     {model.NormAttn, model.NormAttnSub, model.NormK, model.NormMLP, model.NormMLPSub, model.NormPostAttn, model.NormPostMLP, model.NormQ},
+	} {
+		for _, kind := range []model.NormKind{model.RMSNorm, model.LayerNorm} {
+			c := synth.Shape{Class: synth.Tritter, Hidden: 1152, Layers: 2, Heads: 2, KVHeads: 1, HeadDim: 64, Intermediate: 3200, Vocab: 96, Context: 70}.Config()
+			c.ActivationQuant, c.Norm, c.Norms = model.ActivationInt8, kind, norms
+			configs[name+" "+string(kind)] = c
+		}
+	}
+	emulator.Run(t, func(t *testing.T) {
+		for name, config := range configs {
+			t.Run(name, func(t *testing.T) {
+				path := filepath.Join(t.TempDir(), "norms.trit")
+				require.NoError(t, synth.WriteModel(path, config, format.Trit2))
+				f, err := format.Open(path)
+				require.NoError(t, err)
+				defer func() { require.NoError(t, f.Close()) }()
+				m, err := runtime.LoadModel(f)
+				require.NoError(t, err)
+				cpu, e := engine(t, m, runtime.Options{}), gpu(t, m, runtime.Options{})
+				require.True(t, runtime.CanDecode(e))
+				portable := gpu(t, m, runtime.Options{})
+				require.NoError(t, runtime.Portable(portable))
+				engines := []runtime.Engine{cpu, e, portable}
+				var sequences []runtime.Sequence
+				for _, e := range engines {
+					sequences = append(sequences, e.NewSequence())
+				}
+				for at, id := range ids(3, config.VocabSize, 1) {
+					var want []float32
+					for i, e := range engines {
+						got := forward(t, e, runtime.Span{Seq: sequences[i], Tokens: []int{id}, Logits: runtime.PositionLast})[0].Logits
+						if i == 0 {
+							want = got
+						}
+						require.Equal(t, want, got, "position %d, %s", at, e.Name())
+					}
+				}
+			})
+		}
+	})
+}
+
 // TestCUDARepeats: the same calls give the same bits each time, many times on a GPU.
 func TestCUDARepeats(t *testing.T) {
 	emulator.Run(t, func(t *testing.T) {

@@ -15,7 +15,7 @@ type single struct {
 	state   driver.Ptr // struct State of src/decode.cu
 	steps   driver.Ptr // a count
 	layers  driver.Ptr // struct Layer for each layer, and for a ternary head
-	gains   driver.Ptr // weights of norms, in the order in which the kernel reads vectors
+	placed  driver.Ptr // weights of norms, in the order in which the kernel reads vectors
 	vectors driver.Ptr // what blocks tell each other, by layer
 	parts   driver.Ptr // chunks of attention
 	best    driver.Ptr // image of the token to come (src/sample.cu), zero between steps
@@ -46,8 +46,8 @@ func (w *ternary) plain() bool {
 const (
 	stepWarps   = 8                        // that compute
 	stepThreads = 32 * (stepWarps + 2 + 1) // besides, two warps make results and one copies
-	layerWords  = 4*10 + 6                 // struct Layer, in words of 8 bytes
-	exchangeLen = 2048                     // struct Exchange, rounded up
+	layerWords  = 4*14 + 6                 // struct Layer, in words of 8 bytes
+	exchangeLen = 2304                     // struct Exchange, rounded up
 )
 
 // stepKernels are the variants of the kernel: by the tiles that its ring has for a warp, and whether keys and values pass through shared
@@ -69,7 +69,7 @@ type stepShape struct {
 func (e *Engine) shapeStep() (stepShape, bool) {
 	c := &e.c
 	qDim, shared := c.Heads*c.HeadDim, c.Heads/c.KVHeads
-	s := stepShape{widest: max(c.Hidden, c.FFN, qDim)}
+	s := stepShape{widest: c.widest()}
 	s.grid = min(e.d.dev.Info.SMs, c.Hidden/tileRows, c.FFN/tileRows, (qDim+2*c.KVHeads*c.HeadDim)/tileRows)
 	share := func(rows int) int { return (rows/tileRows + s.grid - 1) / s.grid }
 	s.lines = max(share(qDim+2*c.KVHeads*c.HeadDim), share(c.Hidden), 2*share(c.FFN), share(e.p.headTernary.rows))
@@ -90,7 +90,7 @@ func (e *Engine) shapeStep() (stepShape, bool) {
 // canSingle reports whether the kernels of src/decode.cu fit the model. What they leave out takes the general path.
 func (e *Engine) canSingle() bool {
 	c := &e.c
-	if c.KV != kernels.KVF32 || !c.Int8 || c.HeadDim%32 != 0 || c.HeadDim > 256 || max(c.Hidden, c.FFN, c.Heads*c.HeadDim) > 2*stepWarps*kernels.BlockLen {
+	if c.KV != kernels.KVF32 || !c.Int8 || c.HeadDim%32 != 0 || c.HeadDim > 256 || c.widest() > 2*stepWarps*kernels.BlockLen {
 		return false
 	}
 	if e.p.headTernary.rows > 0 && !e.p.headTernary.plain() {
@@ -121,6 +121,16 @@ func (c *Config) vectorLen(layers int) int {
 	return layers*(2*padded(c.Hidden)+qDim+2*c.KVHeads*c.HeadDim+padded(qDim)+padded(c.FFN)) + padded(c.Hidden)
 }
 
+// widest is the number of columns of the widest matrix of a layer.
+func (c *Config) widest() int { return max(c.Hidden, c.FFN, c.Heads*c.HeadDim) }
+
+// placedLen is the number of weights of norms at most: two for each element of the input of a matrix, two for each of a residual stream
+// with a norm of its own, and ones for where there is no norm.
+func (c *Config) placedLen(layers int) int {
+	hidden := padded(c.Hidden)
+	return layers*(2*(2*hidden+padded(c.Heads*c.HeadDim)+padded(c.FFN))+4*hidden) + 4*hidden + padded(c.widest())
+}
+
 // pages is the number of pages of a sequence that fills the context.
 func (c *Config) pages() int { return (c.Context + kernels.PageLen - 1) / kernels.PageLen }
 
@@ -141,7 +151,7 @@ func (s *single) alloc(a allocator, c *Config, layers int) error {
 	piece(&s.state, 2+2*c.pages())
 	piece(&s.steps, 1)
 	piece(&s.layers, 2*layerWords*(layers+1))
-	piece(&s.gains, c.vectorLen(layers))
+	piece(&s.placed, c.placedLen(layers))
 	piece(&s.vectors, c.vectorLen(layers))
 	piece(&s.parts, c.partWords())
 	piece(&s.best, 2)
@@ -165,7 +175,7 @@ func (s *single) open(e *Engine) (err error) {
 	}
 	s.choose(e)
 	d.fail(d.ctx.Memset32(s.steps, 0, 1, d.stream))
-	d.fail(d.ctx.Memset32(s.gains, 0, int64(c.vectorLen(len(e.p.layers))), d.stream))
+	d.fail(d.ctx.Memset32(s.placed, 0, int64(c.placedLen(len(e.p.layers))), d.stream))
 	d.fail(d.ctx.Memset32(s.vectors, 0, int64(c.vectorLen(len(e.p.layers))), d.stream))
 	d.fail(d.ctx.Memset32(s.parts, 0, int64(c.partWords()), d.stream))
 	d.fail(d.ctx.Memset32(s.best, 0, 2, d.stream))
@@ -191,35 +201,60 @@ func (s *single) choose(e *Engine) {
 // of norms where the table says.
 func (e *Engine) layerTable() []uint64 {
 	var t []uint64
-	d, gain := e.d, e.s.gains
+	d, next := e.d, e.s.placed
 	addNorm := func(n norm) {
 		t = append(t, uint64(n.weight), uint64(n.bias), uint64(n.kind)|uint64(math.Float32bits(n.eps))<<32)
 	}
-	addMatrix := func(w *ternary, pre, own norm) {
+	// place puts n elements into the order of place, or a value as often.
+	place := func(from driver.Ptr, value float32, n int) driver.Ptr {
+		to := next
+		next += driver.Ptr(4 * padded(n))
+		if from != 0 {
+			d.args.Reset().Ptr(to).Ptr(from).U32(uint32(n))
+			d.launch(placeVector, spread(n), 1, 256, 0)
+		} else {
+			d.fail(d.ctx.Memset32(to, math.Float32bits(value), int64(n), d.stream))
+		}
+		return to
+	}
+	c := &e.c
+	ones := uint64(place(0, 1, c.widest()))
+	negativeZero := float32(math.Copysign(0, -1)) // changes no sum
+	addPlaced := func(n norm, cols int) {
+		if n.kind == 0 {
+			t = append(t, 0, 0)
+			return
+		}
+		w, b := place(n.weight, 1, cols), driver.Ptr(0)
+		if n.kind == kernels.Layer {
+			b = place(n.bias, negativeZero, cols)
+		}
+		t = append(t, uint64(w), uint64(b))
+	}
+	addMatrix := func(w *ternary, cols int, pre, own norm) {
 		t = append(t, uint64(w.tiles), uint64(w.scales), uint64(w.bias))
 		addNorm(pre)
 		addNorm(own)
-		t = append(t, uint64(gain))
+		addPlaced(pre, cols)
+		addPlaced(own, cols)
+		gain := ones
 		if own.kind == kernels.RMS {
-			d.args.Reset().Ptr(gain).Ptr(own.weight).U32(uint32(w.cols))
-			d.launch(placeVector, spread(w.cols), 1, 256, 0)
-		} else if w.cols > 0 {
-			d.fail(d.ctx.Memset32(gain, math.Float32bits(1), int64(w.cols), d.stream))
+			gain = t[len(t)-2]
 		}
-		gain += driver.Ptr(4 * padded(w.cols))
+		t = append(t, gain)
 	}
 	var pre norm // still to be applied to the residual stream
 	for i := range e.p.layers {
 		l := &e.p.layers[i]
-		addMatrix(&l.q.ternary, pre, l.attnNorm)
-		addMatrix(&l.o.ternary, norm{}, l.attnSubNorm)
-		addMatrix(&l.gate.ternary, l.postAttnNorm, l.mlpNorm)
-		addMatrix(&l.down.ternary, norm{}, l.mlpSubNorm)
+		addMatrix(&l.q.ternary, c.Hidden, pre, l.attnNorm)
+		addMatrix(&l.o.ternary, c.Heads*c.HeadDim, norm{}, l.attnSubNorm)
+		addMatrix(&l.gate.ternary, c.Hidden, l.postAttnNorm, l.mlpNorm)
+		addMatrix(&l.down.ternary, c.FFN, norm{}, l.mlpSubNorm)
 		addNorm(l.qNorm)
 		addNorm(l.kNorm)
 		pre = l.postMLPNorm
 	}
-	addMatrix(&e.p.headTernary, pre, e.p.norm)
+	addMatrix(&e.p.headTernary, c.Hidden, pre, e.p.norm)
 	return t
 }
 

@@ -171,7 +171,11 @@ func (d *Device) multiplyDense(y driver.Ptr, ldy int, w *dense, x driver.Ptr, m,
 		k, groups = denseKernels[w.dtype][1], (m+3)/4
 	}
 	d.args.Reset().Ptr(y).Ptr(w.data).Ptr(w.scales).Ptr(x).U32(uint32(w.rows)).U32(uint32(w.cols)).U32(uint32(m)).U32(uint32(ldx)).U32(uint32(ldy))
-	d.launch(k, (w.rows+15)/16, groups, 256, 0)
+	perBlock := 16
+	if k == denseI8x1 {
+		perBlock = 32
+	}
+	d.launch(k, (w.rows+perBlock-1)/perBlock, groups, 256, 0)
 }
 
 // multiplyInt8 computes y[token*ldy+row] from codes of w.cols columns.

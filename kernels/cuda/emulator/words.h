@@ -148,6 +148,7 @@ FN float greatest_magnitude(float a, float b) {
 FN float inverse_near(float x) { return (float)(1.0 / x * (1 + 0x1p-24)); }
 FN float inverse_root_near(float x) { return (float)(1.0 / __builtin_sqrt((double)x) * (1 - 0x1p-24)); }
 FN u32 low_bytes(u32 a, u32 b, u32 c, u32 d) { return (a & 0xff) | (b & 0xff) << 8 | (c & 0xff) << 16 | d << 24; }
+FN u32 lowest_byte(u32 w, u32 i, u32 rest) { return (rest & ~0xffu) | (w >> 8 * i & 0xff); }
 FN i32 dot_bytes(u32 a, u32 b, i32 c) {
   for (u32 i = 0; i < 32; i += 8) c += (i8)(a >> i) * (i8)(b >> i);
   return c;
@@ -163,14 +164,18 @@ FN const void* aligned(const void* p) {
   return p;
 }
 FN u32x4 load_weights(const void* p) { return *(const u32x4*)aligned(p); }
+FN u64 read_once() { return 0; }
+FN u64 read_again() { return 0; }
 FN u8* shared_bytes() { return emulator::shared_memory; }
 FN void copy_async(void* to, const void* from) { memcpy((void*)aligned(to), aligned(from), 16); }
 FN u32 shared_address(const void* p) { return (u32)((const u8*)p - emulator::shared_memory); }
 FN u32x4 load_shared(u32 from) { return *(const u32x4*)aligned(emulator::shared_memory + from); }
+FN void copy_async(u32 to, const void* from) { copy_async(emulator::shared_memory + to, from); }
 FN void store_shared(u32 to, float v) { *(float*)(emulator::shared_memory + to) = v; }
 FN f32x2 load_shared_pair(u32 from) { return *(const f32x2*)(emulator::shared_memory + from); }
 FN float load_shared_float(u32 from) { return *(const float*)(emulator::shared_memory + from); }
 FN void copy_commit() {}
+FN void copy_wait() {}
 template <int N>
 FN void copy_wait() {}
 
@@ -190,6 +195,7 @@ FN u32x4 load_relaxed(const u32x4* p) {
 FN void store_relaxed(u32* p, u32 v) { *(volatile u32*)p = v; }
 FN void store_relaxed(u64* p, u64 v) { *(volatile u64*)p = v; }
 FN void idle() { emulator::idle(); }
+FN void prefetch(const void*) {}
 // A word of arrivals: the number of threads, of those that have announced themselves, and the parity of the times that all had.
 FN void arrivals_init(u64* p, u32 threads) { *p = threads; }
 FN void arrivals_announce(u64* p) {
@@ -206,12 +212,13 @@ FN void arrivals_wait(u32 at, u32 parity) { arrivals_wait((u64*)(emulator::share
 FN void fill_init(u64* p) { arrivals_init(p, 32); }
 FN void fill_ready() {}
 FN void fill_begin(u64*, u32) {}
-FN void fill(u64*, u32 to, const void* from, u32 bytes) {
+FN void fill(u64*, u32 to, const void* from, u32 bytes, u64) {
   if (bytes % 16) emulator::fail("a copy is not of whole chunks of 16 bytes");
   memcpy((void*)aligned(emulator::shared_memory + to), aligned(from), bytes);
 }
 FN void fill_end(u64* p) { arrivals_announce(p); }
 FN void fill_again() {}
+FN bool fill_test(u32 at, u32 parity) { return *(volatile u64*)(emulator::shared_memory + at) >> 63 != parity; }
 FN void fill_wait(u64* p, u32 parity) { arrivals_wait(p, parity); }
 FN void fill_wait(u32 at, u32 parity) { arrivals_wait(at, parity); }
 FN f32x4 load_f32x4_if(bool wanted, const float* p) { return wanted ? *(const f32x4*)aligned(p) : f32x4{0, 0, 0, 0}; }

@@ -87,6 +87,8 @@ var forms = compileForms([]form{
 	{pattern: `dp4a\.(u32|s32)\.(u32|s32)`, operands: "tttt", version: 50, target: 61},
 
 	{pattern: `ld\.global\.nc` + residing + `(\.v[24])?\.` + stored, operands: "Ta", version: 74, target: 75},
+	{pattern: `ld\.global\.nc` + residing + `\.L2::cache_hint(\.v[24])?\.` + stored, operands: "Tad", version: 74, target: 80},
+	{pattern: `createpolicy\.fractional\.L2::evict_(first|normal|last)\.b64`, operands: "d", version: 74, target: 80},
 	{pattern: `ld` + ordering + space + caching + `(\.v[24])?\.` + stored, operands: "Ta", version: 60, target: 70},
 	{pattern: `ld\.volatile` + space + `\.` + stored, operands: "Ta", version: 11, target: 10},
 	{pattern: `st` + ordering + space + caching + `(\.v[24])?\.` + stored, operands: "aT", version: 60, target: 70},
@@ -95,6 +97,7 @@ var forms = compileForms([]form{
 	{pattern: `red` + ordering + space + `\.(add|min|max|and|or)\.` + words, operands: "at", version: 60, target: 70},
 	{pattern: `prefetch\.global\.L[12]`, operands: "a", version: 20, target: 20},
 	{pattern: `cp\.async\.(ca|cg)\.shared\.global(\.L2::(64B|128B|256B))?`, operands: "aai?i", version: 70, target: 80},
+	{pattern: `cp\.async\.cg\.shared\.global\.L2::cache_hint`, operands: "aaid", version: 74, target: 80},
 	{pattern: `cp\.async\.commit_group|cp\.async\.wait_all`, version: 70, target: 80},
 	{pattern: `cp\.async\.wait_group`, operands: "i", version: 70, target: 80},
 
@@ -114,6 +117,7 @@ var forms = compileForms([]form{
 	{pattern: `mbarrier\.try_wait\.parity\.shared\.b64`, operands: "pai", version: 78, target: 90},
 	{pattern: `fence\.mbarrier_init\.release\.cluster`, version: 80, target: 90},
 	{pattern: `cp\.async\.bulk\.shared::cluster\.global\.mbarrier::complete_tx::bytes`, operands: "aaia", version: 80, target: 90},
+	{pattern: `cp\.async\.bulk\.shared::cluster\.global\.mbarrier::complete_tx::bytes\.L2::cache_hint`, operands: "aaiad", version: 80, target: 90},
 	{pattern: `setmaxnreg\.(inc|dec)\.sync\.aligned\.u32`, operands: "i", version: 80, target: 90},
 	{pattern: `wgmma\.(fence|commit_group)\.sync\.aligned`, version: 80, target: 90},
 	{pattern: `wgmma\.wait_group\.sync\.aligned`, operands: "i", version: 80, target: 90},

@@ -263,6 +263,9 @@ func (l *linter) instruction(tokens []string, line int) error {
 	operands := split(tokens[1:])
 	least, _, optional := strings.Cut(f.operands, "?")
 	kinds := strings.ReplaceAll(f.operands, "?", "")
+	if kinds == "PfP" && len(operands) == 2 { // a call without a result
+		kinds = kinds[1:]
+	}
 	if len(operands) != len(kinds) && (!optional || len(operands) < len(least) || len(operands) > len(kinds)) {
 		return l.complain(line, "%s: %d operands, want %d", whole, len(operands), len(kinds))
 	}

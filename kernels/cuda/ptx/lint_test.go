@@ -44,6 +44,7 @@ func TestLintAccepts(t *testing.T) {
 		shfl.sync.bfly.b32 %r1, %r2, %r3, 31, 0xffffffff; shfl.sync.up.b32 %r1|%p1, %r2, 1, 0, -1; atom.global.add.u32 %r1, [%rd1], 1; red.release.gpu.global.add.u32 [%rd1], 1;
 		mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%r0, %r1, %r2, %r3}, {%r4, %r5, %r6, %r7}, {%r8, %r9}, {%r10, %r11, %r12, %r13};
 		cp.async.cg.shared.global [%r1], [%rd1], 16; cp.async.cg.shared.global [%r1], [%rd1], 16, %r2; cp.async.wait_group 0; cp.async.commit_group; bar.sync 0; bar.sync 1, 64; prefetch.global.L2 [%rd1];
+		createpolicy.fractional.L2::evict_first.b64 %rd1; cp.async.cg.shared.global.L2::cache_hint [%r1], [%rd1], 16, %rd2; ld.global.nc.L1::no_allocate.L2::cache_hint.v2.b32 {%r1, %r2}, [%rd1], %rd2;
 		ld.global.v2.b64 {%rd1, %rd2}, [table]; bfi.b32 %r1, %r2, %r3, 8, 8; dp4a.s32.u32 %r1, %r2, %r3, %r4; exit`, "; ") {
 		statement = strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(statement), ";"))
 		require.NoError(t, Lint(lintHead+statement+";"+lintTail), statement)
@@ -51,6 +52,8 @@ func TestLintAccepts(t *testing.T) {
 	require.NoError(t, Lint(lintHead+"{\n.reg .b32 lo, hi; mov.b32 lo, %r1; { add.u32 %r1, lo, lo; } }\nexit;"+lintTail))
 	called := strings.Replace(lintHead, ".visible", ".func (.param .b32 r) f(.param .b32 f_param_0)\n{\nret;\n}\n.visible", 1)
 	require.NoError(t, Lint(called+"{ .param .b32 r0; .param .b32 p0; st.param.b32 [p0], %r1; call.uni (r0), f, (p0); ld.param.b32 %r1, [r0]; }"+lintTail))
+	silent := strings.Replace(lintHead, ".visible", ".func f(.param .b32 f_param_0)\n{\nret;\n}\n.visible", 1)
+	require.NoError(t, Lint(silent+"{ .param .b32 p0; st.param.b32 [p0], %r1; call.uni f, (p0); }"+lintTail))
 	newer := strings.NewReplacer("sm_80", "sm_90").Replace(lintHead)
 	require.NoError(t, Lint(newer+"griddepcontrol.wait;"+lintTail))
 }

@@ -54,12 +54,17 @@ struct NormOf {
   u32 kind;
   float eps;
 };
-// Matrix is one of whole tiles, and the norms of its input: pre is that of the residual stream itself, if it has one. gain has the weights of
-// own in the order of place.
+// Placed are weights of a norm in the order of place, zero behind the last.
+struct Placed {
+  const float *w, *b;
+};
+// Matrix is one of whole tiles, and the norms of its input: pre is that of the residual stream itself, if it has one. gain is what
+// quantize_vector multiplies by: the weights of own if that is kRMS, or ones.
 struct Matrix {
   const u32x4* tiles;
   const float *scales, *bias;
   NormOf pre, own;
+  Placed placed_pre, placed_own;  // where there is such a norm
   const float* gain;
 };
 // Layer holds q, k and v as one matrix, o, gate and up as one, and down. Behind the last layer comes one whose first matrix is
@@ -213,14 +218,30 @@ FN float sum_parts(u32 part, u32 blocks) {
   return sum;
 }
 
-// normalize_vector normalizes v in place. It begins and ends with a barrier.
-APART(bool) normalize_vector(float* v, u32 n, u32 part, const NormOf* norm, Deviation* keep) {
+// mean_of is the quotient of a sum and n, and factor_of what a normalization multiplies by for the sum of n squares. inverse is 1/n.
+FN float mean_of(float sum, float n, float inverse) {
+  const float magnitude = from_bits(bits(sum) & kMagnitude), mean = ordinary_quotient(sum, n, inverse);
+  return magnitude >= kOrdinaryLeast && magnitude <= kOrdinaryGreatest ? mean : div32(sum, n);
+}
+FN float factor_of(float squares, float n, float inverse, float eps) {
+  const float r = ordinary_inverse(ordinary_root(add32(ordinary_quotient(squares, n, inverse), eps)));
+  return squares >= kOrdinaryLeast && squares <= kOrdinaryGreatest ? r : div32(1.0f, sqrt32(add32(div32(squares, n), eps)));
+}
+
+// applied is an element of a normalization that is not kNoNorm, and b its bias, or -0, which changes no sum. The mean of kRMS is zero.
+FN float applied(const Deviation& d, float x, float w, float b, u32 kind) {
+  const bool layer = kind == kLayer;
+  return add32(mul32(mul32(sub32(x, d.mean), layer ? d.r : w), layer ? w : d.r), b);
+}
+
+// normalize_vector normalizes the vector at v in place. It begins and ends with a barrier.
+APART(bool) normalize_vector(u32 v, u32 n, u32 part, const NormOf* norm, Deviation* keep) {
   Deviation d = {0, 1, true};
   const u32 kind = norm->kind;
   auto each = [&](u32 block, auto step) INLINE {
     float l = 0;
     UNROLL_BY(1)
-    for (u32 i = block + lane(); i < least(block + kBlock, n); i += 32) l = step(l, v[i]);
+    for (u32 i = block + lane(); i < least(block + kBlock, n); i += 32) l = step(l, load_shared_float(v + 4 * i));
     return l;
   };
   auto sum = [&](auto step) INLINE {
@@ -247,8 +268,9 @@ APART(bool) normalize_vector(float* v, u32 n, u32 part, const NormOf* norm, Devi
   const float *w = norm->w, *b = norm->b;
   UNROLL_BY(1)
   for (u32 i = thread(); i < n; i += kThreads) {
-    v[i] = normalized(d, v[i], w, b, i, kind);
-    d.ok = d.ok && finite(v[i]);
+    const float y = normalized(d, load_shared_float(v + 4 * i), w, b, i, kind);
+    store_shared(v + 4 * i, y);
+    d.ok = d.ok && finite(y);
   }
   compute_barrier();
   return d.ok;
@@ -279,27 +301,104 @@ FN void gather(u32 v, const float* from, u32 blocks) {
   }
 }
 
-// quantize_vector waits for a vector, the input of a matrix, normalizes it by pre and by own, and quantizes it
+// normalize_block does what normalize_vector does, for a vector of at most as many blocks as there are warps: each waits for one, whose
+// elements stay in its registers from the first sum to the last product. It waits for the vector, applies pre and, if wanted, own, and
+// leaves the result at v, where a lane reads what it wrote without a barrier. Behind it there is as much room again.
+FN void normalize_block(u32 v, u32 part, Deviation* keep, const Shape& s, const float* from, const Matrix* m, bool own, u32* bad, u32 site) {
+  const u32 n = s.columns * 128, block = warp();
+  const u32 quads = block < s.blocks ? least(n - block * kBlock, kBlock) / 128 : 0;  // a lane has four elements of each
+  u32x4 x[kBlock / 128] = {};  // elements 32 from one to the next
+  const NormOf* norm = m->pre.kind != kNoNorm ? &m->pre : &m->own;
+  const Placed* placed = m->pre.kind != kNoNorm ? &m->placed_pre : &m->placed_own;
+  // What a lane adds lies where it will write its results, and what it multiplies by in the room behind. Both are on their way while it
+  // waits for the vector or for sums.
+  const u32 first = block * kBlock + lane() * 4, add = v + first * 4, by = add + s.blocks * kBlock * 4;
+  auto weights = [&]() INLINE {
+    UNROLL_BY(1)
+    for (u32 k = 0; k < quads; k++) {
+      copy_async(by + 512 * k, placed->w + first + 128 * k);
+      if (norm->kind == kLayer) copy_async(add + 512 * k, placed->b + first + 128 * k);
+    }
+  };
+  weights();
+  if (own && norm != &m->own && quads > 0) prefetch(m->placed_own.w + block * kBlock + lane() * 32), prefetch((m->own.kind == kLayer ? m->placed_own.b : m->placed_own.w) + block * kBlock + lane() * 32);
+  if (quads > 0) arrive(x, from, block);
+  // sum is a vector sum. Sums in turn use two places.
+  auto sum = [&](u32 part, auto step) INLINE {
+    float l = 0;
+    UNROLL
+    for (u32 k = 0; k < kBlock / 128; k++) {
+      const float more = step(step(step(step(l, from_bits(x[k].x)), from_bits(x[k].y)), from_bits(x[k].z)), from_bits(x[k].w));
+      l = k < quads ? more : l;
+    }
+    l = fold(l);
+    if (lane() == 0) store_shared(part + 4 * block, l);
+    compute_barrier();
+    const u32x4 p = load_shared(part), q = load_shared(part + 16);
+    float all = add32(add32(add32(from_bits(p.x), from_bits(p.y)), from_bits(p.z)), from_bits(p.w));
+    return add32(add32(add32(add32(all, from_bits(q.x)), from_bits(q.y)), from_bits(q.z)), from_bits(q.w));
+  };
+  UNROLL_BY(1)
+  for (bool last = m->pre.kind == kNoNorm || !own;; last = true) {
+    const bool layer = norm->kind == kLayer;
+    Deviation d = {0, 1, true};
+    if (layer) d.mean = mean_of(sum(part, [](float l, float e) INLINE { return add32(l, e); }), (float)n, s.inverse);
+    const float ss = sum(part + 4 * kWarps, [&](float l, float e) INLINE {
+      e = sub32(e, d.mean);
+      return fma32(e, e, l);
+    });
+    d.r = factor_of(ss, (float)n, s.inverse, norm->eps);
+    d.ok = finite(ss) && finite(d.r);
+    if (norm == &m->pre && thread() == 0) *keep = d;
+    copy_wait();
+    if (quads > 0)
+      UNROLL
+    for (u32 k = 0; k < kBlock / 128; k++) {
+      const u32x4 g = load_shared(by + 512 * k), h = layer ? load_shared(add + 512 * k) : u32x4{0x80000000, 0x80000000, 0x80000000, 0x80000000};  // -0 changes no sum
+      auto apply = [&](u32& e, u32 g, u32 h) INLINE {
+        const float y = applied(d, from_bits(e), from_bits(g), from_bits(h), norm->kind);
+        e = k < quads ? bits(y) : 0, d.ok = d.ok && (k >= quads || finite(y));
+      };
+      apply(x[k].x, g.x, h.x), apply(x[k].y, g.y, h.y), apply(x[k].z, g.z, h.z), apply(x[k].w, g.w, h.w);
+    }
+    if (!d.ok) atomic_min(bad, norm == &m->pre ? site - 1 : site);
+    if (last) break;
+    norm = &m->own, placed = &m->placed_own;
+    weights();
+  }
+  const u32 to = v + (block * kBlock + lane()) * 4;
+  warp_barrier();
+  if (quads > 0)
+    UNROLL
+  for (u32 k = 0; k < kBlock / 128; k++) store_shared(to + 512 * k, from_bits(x[k].x)), store_shared(to + 512 * k + 128, from_bits(x[k].y)), store_shared(to + 512 * k + 256, from_bits(x[k].z)), store_shared(to + 512 * k + 384, from_bits(x[k].w));
+}
+
+// normalize_input waits for the input of a matrix, normalizes it by pre and, if wanted, by own, and leaves it at v, where there is
+// room for so many blocks. part is room for sums.
+APART(void) normalize_input(u32 v, u32 room, u32 part, Deviation* pre, const Shape& s, const float* from, const Matrix* m, bool own, u32* bad, u32 site) {
+  if (s.blocks <= kWarps && 2 * s.blocks <= room) return normalize_block(v, part, pre, s, from, m, own, bad, site);
+  const u32 n = s.columns * 128;
+  gather(v, from, s.blocks);
+  if (m->pre.kind != kNoNorm && !normalize_vector(v, n, part, &m->pre, pre)) atomic_min(bad, site - 1);
+  if (own && !normalize_vector(v, n, part, &m->own, nullptr)) atomic_min(bad, site);
+}
+
+// quantize_vector waits for a vector, the input of a matrix, normalizes it by own if that is kRMS, and quantizes it
 // into codes, in the order of code_word, with zeros up to a whole block. It leaves their absolute maximum and their sums in the Exchange, and
-// ends before a barrier. v is the vector.
+// ends before a barrier. A vector that is there is at at.vector, where the others get by the way.
 //
 // Every block does this for every matrix, and all wait for it: what counts is the number of instructions from the last word that
 // arrives to the last code, and a branch counts for ten of them. So a warp takes a whole block of a sum: the squares of what arrives
 // are added where it arrives.
-FN void quantize_vector(const At& at, float* v, Deviation* pre, const Shape& s, const float* from, const Matrix* m, u32* bad, u32 site) {
+FN void quantize_vector(const At& at, bool is_there, const Shape& s, const float* from, const Matrix* m, u32* bad, u32 site) {
   const u32 n = s.columns * 128, blocks = s.blocks;
-  const bool rms = m->own.kind == kRMS, whole = m->own.kind == kLayer || m->pre.kind != kNoNorm;
+  const bool rms = m->own.kind == kRMS;
   const float eps = m->own.eps;
   auto weights = [&](f32x4(&g)[kBlock / 128], u32 block) INLINE {
     const f32x4* gain = (const f32x4*)(m->gain + block * kBlock) + lane();
     UNROLL
     for (u32 k = 0; k < kBlock / 128; k++) g[k] = gain[32 * k];
   };
-  if (whole) {
-    gather(at.vector, from, blocks);
-    if (m->pre.kind != kNoNorm && !normalize_vector(v, n, OF(part), &m->pre, pre)) atomic_min(bad, site - 1);
-    if (m->own.kind == kLayer && !normalize_vector(v, n, OF(part), &m->own, nullptr)) atomic_min(bad, site);
-  }
   // Rounding is monotone: the greatest |x*w| times r is the greatest |y| of an RMS norm.
   float top = 0;
   UNROLL_BY(1)
@@ -310,7 +409,7 @@ FN void quantize_vector(const At& at, float* v, Deviation* pre, const Shape& s, 
       u32x4 w[kBlock / 128];
       const u32 own = at.vector + (block * kBlock + lane()) * 4;
       weights(g, block);
-      if (!whole) {
+      if (!is_there) {
         arrive(w, from, block);
       } else {
         UNROLL
@@ -373,29 +472,57 @@ FN void quantize_vector(const At& at, float* v, Deviation* pre, const Shape& s, 
 // What becomes of gate and up.
 enum : u32 { kSiLU = 2, kReLU2 = 3 };
 
-// prepare_head waits for a head of dim elements, a multiple of 32 up to 256, and unless it is a value normalizes it and rotates it, in one
-// warp.
-FN void prepare_head(float* to, const float* from, u32 dim, const NormOf* norm, const float* angles, u32* bad, u32 site) {
-  const u32 half = dim / 2;
-  if (norm && norm->kind == kNoNorm && dim % 64 == 0) {  // pairs that turn are in one lane
+// normalize_head does what prepare_head does, where a head is normalized or its pairs are not in one lane.
+FN void normalize_head(float* to, const float* from, u32 dim, const NormOf* norm, const float* angles, u32* bad, u32 site) {
+  const u32 half = dim / 2, last = dim / 32 - 1, kind = norm->kind;
+  if (dim % 64 == 0) {
+    // A lane has elements 32 from one to the next, and half behind each its pair: number 2k is element 32k.
+    auto index = [&](u32 k) INLINE { return lane() + k / 2 * 32 + k % 2 * half; };
     u32 words[8];
-    await_each(words, [=](u32 k) INLINE { return (const u32*)from + lane() + k / 2 * 32 + k % 2 * half; }, dim / 32 - 1, 0);
+    float w[8], b[8], x[8];
+    UNROLL
+    for (u32 k = 0; k < 8; k++) w[k] = norm->w[index(least(k, last))], b[k] = kind == kLayer && norm->b ? norm->b[index(least(k, last))] : -0.0f;
+    await_each(words, [=](u32 k) INLINE { return (const u32*)from + index(k); }, last, 0);
+    UNROLL
+    for (u32 k = 0; k < 8; k++) x[k] = from_bits(words[k]);
+    // sum takes the elements in their order.
+    auto sum = [&](auto step) INLINE {
+      float l = 0;
+      UNROLL
+      for (u32 k = 0; k < 8; k++) {
+        const u32 i = k % 4 * 2 + k / 4;
+        const float more = step(l, x[i]);
+        l = i <= last ? more : l;
+      }
+      return fold(l);
+    };
+    const float n = (float)dim, inverse = ordinary_inverse(n);
+    Deviation d = {0, 1, true};
+    if (kind == kLayer) d.mean = mean_of(sum([](float l, float e) INLINE { return add32(l, e); }), n, inverse);
+    const float ss = sum([&](float l, float e) INLINE {
+      e = sub32(e, d.mean);
+      return fma32(e, e, l);
+    });
+    d.r = factor_of(ss, n, inverse, norm->eps);
+    d.ok = finite(ss) && finite(d.r);
+    UNROLL
+    for (u32 k = 0; k < 8; k++) x[k] = applied(d, x[k], w[k], b[k], kind), d.ok = d.ok && finite(x[k]);
+    if (!d.ok) atomic_min(bad, site);
     UNROLL
     for (u32 k = 0; k < 4; k++)
       if (k * 64 < dim) {
         const u32 i = lane() + 32 * k;
-        const float p = from_bits(words[2 * k]), q = from_bits(words[2 * k + 1]), c = angles[i], s = angles[i + half];
+        const float p = x[2 * k], q = x[2 * k + 1], c = angles[i], s = angles[i + half];
         to[i] = sub32(mul32(p, c), mul32(q, s));
         to[i + half] = add32(mul32(q, c), mul32(p, s));
       }
     return;
   }
   u32 words[8];
-  await_words(words, (const u32*)from + lane(), 32, dim / 32 - 1);
+  await_words(words, (const u32*)from + lane(), 32, last);
   UNROLL
   for (u32 k = 0; k < 8; k++)
     if (32 * k < dim) to[32 * k + lane()] = from_bits(words[k]);
-  if (!norm) return;
   if (norm->kind != kNoNorm) {
     Deviation d = {0, 1, true};
     float l = 0;
@@ -428,6 +555,31 @@ FN void prepare_head(float* to, const float* from, u32 dim, const NormOf* norm, 
     to[i] = sub32(mul32(p, c), mul32(q, s));
     to[i + half] = add32(mul32(q, c), mul32(p, s));
   }
+}
+
+// prepare_head waits for a head of dim elements, a multiple of 32 up to 256, and unless it is a value normalizes it and rotates it, in one
+// warp.
+APART(void) prepare_head(float* to, const float* from, u32 dim, const NormOf* norm, const float* angles, u32* bad, u32 site) {
+  const u32 half = dim / 2;
+  if (norm && norm->kind == kNoNorm && dim % 64 == 0) {  // pairs that turn are in one lane
+    u32 words[8];
+    await_each(words, [=](u32 k) INLINE { return (const u32*)from + lane() + k / 2 * 32 + k % 2 * half; }, dim / 32 - 1, 0);
+    UNROLL
+    for (u32 k = 0; k < 4; k++)
+      if (k * 64 < dim) {
+        const u32 i = lane() + 32 * k;
+        const float p = from_bits(words[2 * k]), q = from_bits(words[2 * k + 1]), c = angles[i], s = angles[i + half];
+        to[i] = sub32(mul32(p, c), mul32(q, s));
+        to[i + half] = add32(mul32(q, c), mul32(p, s));
+      }
+    return;
+  }
+  if (norm) return normalize_head(to, from, dim, norm, angles, bad, site);
+  u32 words[8];
+  await_words(words, (const u32*)from + lane(), 32, dim / 32 - 1);
+  UNROLL
+  for (u32 k = 0; k < 8; k++)
+    if (32 * k < dim) to[32 * k + lane()] = from_bits(words[k]);
 }
 
 // Reads of keys and values: of shared memory by its address, or with Staged false of the page itself. Those of shared memory keep their
@@ -729,6 +881,7 @@ FN void step(const State* state, const u32* steps, const Layer* layers, u32 coun
   barrier();
 
   if (warp() == kCopier) {
+    const u64 once = read_once();
     u32 slot = 0, parity = 1, pages = 0;
     bool begun = false;
     auto copy_page = [&](u32 layer, u32 unit) INLINE {
@@ -737,7 +890,7 @@ FN void step(const State* state, const u32* steps, const Layer* layers, u32 coun
       const u32 bytes = dim * kPage * 4;
       const float* from = (const float*)(state->table[unit / (kv_heads * splits)] + layer * page) + ((u64)(unit / splits % kv_heads) * dim + (lane() == 1 ? kv_dim : 0)) * kPage;
       fill_begin(&e->page_filled, 2 * bytes);
-      fill(&e->page_filled, at.ring + e->room.keys + lane() * bytes, from, lane() < 2 ? bytes : 0);
+      fill(&e->page_filled, at.ring + e->room.keys + lane() * bytes, from, lane() < 2 ? bytes : 0, read_again());
       fill_end(&e->page_filled);
     };
     UNROLL_BY(1)
@@ -764,7 +917,7 @@ FN void step(const State* state, const u32* steps, const Layer* layers, u32 coun
         if (begun) fill_wait(OF(filled) + 8 * (slot == 0 ? Stages - 1 : slot - 1), slot == 0 ? parity : parity ^ 1);
         begun = true;
         fill_begin(e->filled + slot, bytes);
-        fill(e->filled + slot, at.ring + slot * kStage + lane() * kGroupBytes, from, n * 512);
+        fill(e->filled + slot, at.ring + slot * kStage + lane() * kGroupBytes, from, n * 512, once);
         fill_end(e->filled + slot);
         if (++part.group == groups) part.group = 0, part.line++;
         if (++slot == Stages) slot = 0, parity ^= 1;
@@ -798,10 +951,15 @@ FN void step(const State* state, const u32* steps, const Layer* layers, u32 coun
         if (biased && pairs) up_shift = m->bias[row + apart];
         if (adds) {
           // The residual stream, which the phase before took as its input.
+          const NormOf& pre = m[-1].pre;
+          const u32 kind_of_pre = pre.kind;
+          float by = 0, more = -0.0f;
+          if (kind_of_pre != kNoNorm) by = pre.w[row];
+          if (kind_of_pre == kLayer && pre.b) more = pre.b[row];
           u32 word[1];
           await_words(word, (const u32*)in + (kind == kO ? 0 : at_of.middle) + place(row), 0, 0);
           old = from_bits(word[0]);
-          if (m[-1].pre.kind != kNoNorm) old = normalized(e->pre, old, m[-1].pre.w, m[-1].pre.b, row, m[-1].pre.kind);
+          if (kind_of_pre != kNoNorm) old = applied(e->pre, old, by, more, kind_of_pre);
         }
       };
       // A warp has 32 rows, of which the last may be more than there are.
@@ -842,14 +1000,17 @@ FN void step(const State* state, const u32* steps, const Layer* layers, u32 coun
 
   const u32 ring = at.ring + warp() * kGroupBytes + lane() * 16;
   u32 slot = 0, parity = 0, pages = 0;
-  float* in = vectors;  // of the layer
   UNROLL_BY(1)
   for (u32 phase = 0; phase < phases; phase++) {
     const u32 layer = phase / 4, kind = kind_of(phase);
+    float* in = vectors + (u64)layer * at_of.words;
     const Layer* l = e->table + layer % 2;
     const u32 site = layer * 8 + (kind == kO ? 3 : kind == kGateUp ? 5 : kind == kDown ? 6 : 0);
     if (kind == kO && block_x() < units) pages = attend<Stages, Staged>(state, layer * page, l, in + at_of.qkv, first_tag + layer, pages, bad, site - 2);
     const Shape& s = e->shapes[kind];
+    const Matrix* m = l->matrices + phase % 4;
+    const bool is_there = m->own.kind == kLayer || m->pre.kind != kNoNorm;
+    if (is_there) normalize_input(at.vector, padded(widest) / kBlock, OF(part), &e->pre, s, in + s.input, m, m->own.kind == kLayer, bad, site);
     const Part part = s.parts[warp()];
     const u32 groups = s.groups, turns = s.turns;
     // Tiles of a turn are in registers before it begins, and those of the first before the vector is there.
@@ -861,7 +1022,7 @@ FN void step(const State* state, const u32* steps, const Layer* layers, u32 coun
       for (u32 i = 0; i < kGroup; i++) t[i] = load_shared(from + 512 * i);
     };
     if (turns > 0) load();
-    quantize_vector(at, (float*)(codes + padded(widest)), &e->pre, s, in + s.input, l->matrices + phase % 4, bad, site);
+    quantize_vector(at, is_there, s, in + s.input, m, bad, site);
 
     // The product, a group of tiles at a time. Codes behind the vector are zero, and a warp that has no group in the last turn adds to the
     // spare words: a branch would take longer.
@@ -896,18 +1057,14 @@ FN void step(const State* state, const u32* steps, const Layer* layers, u32 coun
       load();
     }
     sums_ready();
-    if (kind == kDown) in += at_of.words;
   }
   if (logits || block_x() > 0) return;
   // The input of a head that is not ternary.
   const Matrix* head = e->table[count % 2].matrices;
-  float* v = (float*)(codes + padded(widest));
-  const u32 site = 8 * count;
-  gather(at.vector, in, padded(hidden) / kBlock);
-  if (head->pre.kind != kNoNorm && !normalize_vector(v, hidden, OF(part), &head->pre, nullptr)) atomic_min(bad, site - 1);
-  if (!normalize_vector(v, hidden, OF(part), &head->own, nullptr)) atomic_min(bad, site);
+  normalize_input(at.vector, padded(widest) / kBlock, OF(part), &e->pre, e->shapes[kQKV], vectors + (u64)count * at_of.words, head, true, bad, 8 * count);
+  compute_barrier();
   UNROLL_BY(1)
-  for (u32 i = thread(); i < hidden; i += kThreads) final[i] = v[i];
+  for (u32 i = thread(); i < hidden; i += kThreads) final[i] = load_shared_float(at.vector + 4 * i);
 }
 
 #define STEP(name, stages, staged)                                                                                                                                                                                                          \

@@ -20,8 +20,8 @@ struct ElementsBF16 {
   enum { count = 8 };
   FN float at(const u32 w[4], int s) { return from_bits(s & 1 ? w[s >> 1] & 0xffff0000 : w[s >> 1] << 16); }
 };
-// A code of -127 to 127 with its sign bit turned is 128 more, and lies in the low bits of 2^23 + that number.
+// A code of -127 to 127 with its sign bit turned is 128 more, and becomes the lowest byte of 2^23 + that number.
 struct ElementsI8 {
   enum { count = 16 };
-  FN float at(const u32 w[4], int s) { return sub32(from_bits(0x4b000000 | (((w[s >> 2] >> (8 * (s & 3))) ^ 0x80) & 0xff)), 0x1.0001p+23f); }
+  FN float at(const u32 w[4], int s) { return sub32(from_bits(lowest_byte(w[s >> 2] ^ 0x80808080, s & 3, 0x4b000000)), 0x1.0001p+23f); }
 };

@@ -160,6 +160,12 @@ FN u32 low_bytes(u32 a, u32 b, u32 c, u32 d) {
   asm("prmt.b32 %0, %1, %2, 0x5410;" : "=r"(r) : "r"(low), "r"(high));
   return r;
 }
+// lowest_byte is `rest` with byte i of w for its lowest.
+FN u32 lowest_byte(u32 w, u32 i, u32 rest) {
+  u32 r;
+  asm("prmt.b32 %0, %1, %2, %3;" : "=r"(r) : "r"(w), "r"(rest), "r"(0x7650 + i));
+  return r;
+}
 FN i32 dot_bytes(u32 a, u32 b, i32 c) {
   i32 r;
   asm("dp4a.s32.s32 %0, %1, %2, %3;" : "=r"(r) : "r"(a), "r"(b), "r"(c));
@@ -171,6 +177,18 @@ FN i32 dot_masks(u32 a, u32 b, i32 c) {
   i32 r;
   asm("dp4a.u32.s32 %0, %1, %2, %3;" : "=r"(r) : "r"(a), "r"(b), "r"(c));
   return r;
+}
+
+// read_once and read_again say what the second-level cache does with what is read: it gives up first what is read once a step.
+FN u64 read_once() {
+  u64 policy;
+  asm volatile("createpolicy.fractional.L2::evict_first.b64 %0;" : "=l"(policy));
+  return policy;
+}
+FN u64 read_again() {
+  u64 policy;
+  asm volatile("createpolicy.fractional.L2::evict_normal.b64 %0;" : "=l"(policy));
+  return policy;
 }
 
 // load_weights reads 16 bytes that no other thread reads and nothing writes.
@@ -209,8 +227,10 @@ FN float load_shared_float(u32 from) {
   asm volatile("ld.shared.f32 %0, [%1];" : "=f"(v) : "r"(from) : "memory");
   return v;
 }
+FN void copy_async(u32 to, const void* from) { asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(from) : "memory"); }
 FN void copy_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
-// copy_wait waits until at most n groups of copies of this thread are under way.
+FN void copy_wait() { asm volatile("cp.async.wait_all;" ::: "memory"); }
+// copy_wait<n> waits until at most n groups of copies of this thread are under way.
 template <int N>
 FN void copy_wait() {
   asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory");
@@ -271,9 +291,12 @@ FN void arrivals_wait(u32 at, u32 parity) {
 }
 FN void arrivals_wait(u64* p, u32 parity) { arrivals_wait(shared_address(p), parity); }
 
+// prefetch asks for the 128 bytes around an address to be brought into the second-level cache.
+FN void prefetch(const void* p) { asm volatile("prefetch.global.L2 [%0];" ::"l"(p)); }
+
 // Filling is a word in shared memory that tells when the copies of one warp are there, and is waited for as arrivals are.
 // For each turn all lanes call fill_begin with the bytes of all of them, fill with what each copies (a shared_address, and a
-// multiple of 16 bytes), and fill_end. fill_ready makes the words known, and fill_again comes between what a thread wrote to the
+// multiple of 16 bytes) and how the second-level cache holds it, and fill_end. fill_ready makes the words known, and fill_again comes between what a thread wrote to the
 // place of copies and word of it to the warp that copies.
 #if __CUDA_ARCH__ >= 900
 FN void fill_init(u64* p) { arrivals_init(p, 1); }
@@ -282,8 +305,8 @@ FN void fill_begin(u64* p, u32 bytes) {
   if ((thread() & 31) == 0) asm volatile("mbarrier.arrive.expect_tx.shared.b64 _, [%0], %1;" ::"r"(shared_address(p)), "r"(bytes) : "memory");
   warp_barrier();
 }
-FN void fill(u64* p, u32 to, const void* from, u32 bytes) {
-  if (bytes > 0) asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(to), "l"(from), "r"(bytes), "r"(shared_address(p)) : "memory");
+FN void fill(u64* p, u32 to, const void* from, u32 bytes, u64 policy) {
+  if (bytes > 0) asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0], [%1], %2, [%3], %4;" ::"r"(to), "l"(from), "r"(bytes), "r"(shared_address(p)), "l"(policy) : "memory");
 }
 FN void fill_end(u64*) {}
 FN void fill_again() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
@@ -291,17 +314,23 @@ FN void fill_again() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory
 FN void fill_init(u64* p) { arrivals_init(p, 32); }
 FN void fill_ready() {}
 FN void fill_begin(u64*, u32) {}
-FN void fill(u64*, u32 to, const void* from, u32 bytes) {
+FN void fill(u64*, u32 to, const void* from, u32 bytes, u64 policy) {
   const u32 low = (u32)(u64)from, high = (u32)((u64)from >> 32);
   for (u32 lane = 0; lane < 32; lane++) {
     const u32 n = bits(shuffle_from(from_bits(bytes), lane)), at = bits(shuffle_from(from_bits(to), lane));
     const u8* source = (const u8*)(bits(shuffle_from(from_bits(low), lane)) | (u64)bits(shuffle_from(from_bits(high), lane)) << 32);
-    for (u32 i = (thread() & 31) * 16; i < n; i += 512) asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(at + i), "l"(source + i) : "memory");
+    for (u32 i = (thread() & 31) * 16; i < n; i += 512) asm volatile("cp.async.cg.shared.global.L2::cache_hint [%0], [%1], 16, %2;" ::"r"(at + i), "l"(source + i), "l"(policy) : "memory");
   }
 }
 FN void fill_end(u64* p) { arrivals_announce(p); }
 FN void fill_again() {}
 #endif
+// fill_test reports whether fill_wait would return at once.
+FN bool fill_test(u32 at, u32 parity) {
+  u32 r;
+  asm volatile("{\n\t.reg .pred p;\n\tmbarrier.test_wait.parity.shared.b64 p, [%1], %2;\n\tselp.u32 %0, 1, 0, p;\n\t}" : "=r"(r) : "r"(at), "r"(parity) : "memory");
+  return r != 0;
+}
 FN void fill_wait(u64* p, u32 parity) { arrivals_wait(p, parity); }
 FN void fill_wait(u32 at, u32 parity) { arrivals_wait(at, parity); }
 

@@ -4,6 +4,7 @@
 
 enum : u32 { kPage = 64, kBlock = 1024, kInfinity = 0x7f800000, kMagnitude = 0x7fffffff };
 
+FN f32x4 floats_of(const u32x4& v) { return {from_bits(v.x), from_bits(v.y), from_bits(v.z), from_bits(v.w)}; }
 FN bool finite(float v) { return (bits(v) & kInfinity) != kInfinity; }
 
 // Of ordinary numbers, those far from the ends of the range, quotients and roots are rounded as by div32 and sqrt32 and take no
