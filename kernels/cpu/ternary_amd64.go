@@ -15,6 +15,8 @@ const (
 	panelRows   = 16   // rows of a panel
 	panelTokens = 6    // fewer tokens do not pay for decoding a panel, unless groups end the sums of rows early
 	panelTiles  = 8    // of a panel: it is to stay in the first cache
+
+	scaledTokens = 16 // whose outputs for several panels are written together: each lies in pages of its own
 )
 
 // unit is the part of a processor that multiplies trits by int8 activations.
@@ -188,28 +190,34 @@ func (p *product) many(lo, hi int) {
 	for ; lo < hi; lo += most {
 		end := min(lo+most, hi)
 		p.multiply(lo, end, hi, 0)
-		for row := lo; row < end; row += rows {
-			p.scaleAll(row, min(rows, end-row), p.sums[(row-lo)*p.x.M:])
+		tokens := p.x.M
+		if end > lo+rows {
+			tokens = min(tokens, scaledTokens)
+		}
+		for m := 0; m < p.x.M; m += tokens {
+			for row := lo; row < end; row += rows {
+				p.scaleTokens(row, min(rows, end-row), p.sums[(row-lo)*p.x.M:], m, min(m+tokens, p.x.M))
+			}
 		}
 	}
 }
 
-// scaleAll turns the sums of n rows from row on into the outputs of all tokens.
-func (p *product) scaleAll(row, n int, sums []int32) {
+// scaleTokens turns the sums of n rows from row on into the outputs of the tokens from first to last.
+func (p *product) scaleTokens(row, n int, sums []int32, first, last int) {
 	rows := p.unit.rows()
 	if n < rows || len(p.w.Scales) > 1 || p.w.Bias != nil {
 		p.rowScales(row, n, rows)
-		for m := range p.x.M {
+		for m := first; m < last; m++ {
 			p.scale(&p.out[0], &sums[m*rows], m, 0, rows, p.excess[m], rows/8)
 			p.store(p.y[m*p.ldy+row:][:n], p.out[:], m, row)
 		}
 		return
 	}
-	y := &p.y[row]
+	y, at := &p.y[first*p.ldy+row], &sums[first*rows]
 	if p.unit == maddubs {
-		scaleTokens(y, 4*p.ldy, &sums[0], &p.excess[0], &p.factor[0], p.x.M)
+		scaleTokens(y, 4*p.ldy, at, &p.excess[first], &p.factor[first], last-first)
 	} else {
-		scaleTokens512(y, 4*p.ldy, &sums[0], &p.excess[0], &p.factor[0], p.x.M)
+		scaleTokens512(y, 4*p.ldy, at, &p.excess[first], &p.factor[first], last-first)
 	}
 }
 
