@@ -10,9 +10,9 @@ import (
 	"github.com/tritter-ai/tritter/kernels/cuda/driver"
 )
 
-// single computes one position of one sequence with the kernels of src/decode.cu: all layers in one launch, as part of a graph.
+// single computes one position of one sequence with the kernels of src/step.cuh: all layers in one launch, as part of a graph.
 type single struct {
-	state   driver.Ptr // struct State of src/decode.cu
+	state   driver.Ptr // struct State of src/step.cuh
 	steps   driver.Ptr // a count
 	layers  driver.Ptr // struct Layer for each layer, and for a ternary head
 	placed  driver.Ptr // weights of norms, in the order in which the kernel reads vectors
@@ -42,7 +42,7 @@ func (w *ternary) plain() bool {
 	return w.group == 0 && w.rows%tileRows == 0 && w.cols%kernels.TileCols == 0
 }
 
-// Kernel step of src/decode.cu.
+// Kernel step of src/step.cuh.
 const (
 	stepWarps   = 8                        // that compute
 	stepThreads = 32 * (stepWarps + 2 + 1) // besides, two warps make results and one copies
@@ -87,7 +87,7 @@ func (e *Engine) shapeStep() (stepShape, bool) {
 	return s, false
 }
 
-// canSingle reports whether the kernels of src/decode.cu fit the model. What they leave out takes the general path.
+// canSingle reports whether the kernels of src/step.cuh fit the model. What they leave out takes the general path.
 func (e *Engine) canSingle() bool {
 	c := &e.c
 	if c.KV != kernels.KVF32 || !c.Int8 || c.HeadDim%32 != 0 || c.HeadDim > 256 || c.widest() > 2*stepWarps*kernels.BlockLen {
@@ -188,6 +188,9 @@ func (s *single) choose(e *Engine) {
 	if s.shape, ok = e.shapeStep(); !ok {
 		panic("cuda: a model that the kernels for one token do not fit")
 	}
+	if e.d.need(s.shape.kernel); e.d.err != nil {
+		return
+	}
 	e.d.fail(e.d.fn[s.shape.kernel].SetMaxDynamicShared(s.shape.shared))
 	for i, g := range s.graphs {
 		if g != nil {
@@ -197,7 +200,7 @@ func (s *single) choose(e *Engine) {
 	}
 }
 
-// layerTable is what the device knows of the layers: struct Layer of src/decode.cu for each, and one for a ternary head. It puts the weights
+// layerTable is what the device knows of the layers: struct Layer of src/step.cuh for each, and one for a ternary head. It puts the weights
 // of norms where the table says.
 func (e *Engine) layerTable() []uint64 {
 	var t []uint64
@@ -271,7 +274,7 @@ func (s *single) close() error {
 	return errors.Join(append(errs, s.told.Free())...)
 }
 
-// What becomes of gate and up, as src/decode.cu numbers it.
+// What becomes of gate and up, as src/step.cuh numbers it.
 const (
 	modeSiLU  = 2
 	modeReLU2 = 3

@@ -23,8 +23,8 @@ type Device struct {
 	// The rest is used inside dev.Do.
 	ctx     *driver.Context
 	stream  *driver.Stream
-	fn      [numKernels]*driver.Function
-	bytes   [numKernels]int // length of each parameter list
+	fn      [numKernels]*driver.Function // nil until need
+	bytes   [numKernels]int              // length of each parameter list
 	args    driver.Args
 	config  driver.LaunchConfig
 	err     error
@@ -35,8 +35,8 @@ type Device struct {
 	fault   driver.Ptr // what a KV format cannot hold, as src/pages.cu tells it, behind bad
 }
 
-// Open opens a device of the CUDA library and compiles the kernels for it, which takes some seconds the first time and
-// is remembered by the driver. The errors are those of package driver.
+// Open opens a device of the CUDA library. Kernels are compiled for it when they are needed, which takes some seconds the first time
+// and is remembered by the driver. The errors are those of package driver.
 func Open(ordinal int) (*Device, error) {
 	lib, err := driver.Load("")
 	if err != nil {
@@ -66,13 +66,13 @@ func (d *Device) start() (err error) {
 		return err
 	}
 	d.fault = d.bad + 8
+	for k := range numKernels {
+		d.bytes[k] = paramBytes(table[k].params)
+	}
 	if d.down, err = d.ctx.AllocHost(stagingBytes); err != nil {
 		return err
 	}
-	if err = d.up.open(d); err != nil {
-		return err
-	}
-	return d.load(d.ctx)
+	return d.up.open(d)
 }
 
 // Portable leaves out the kernels that only some devices can run, so that tests reach those of all others.

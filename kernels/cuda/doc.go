@@ -4,7 +4,7 @@
 // The kernels are in src, and in ptx what src/generate.sh made of them, which the driver compiles for the GPU at hand:
 // no toolkit is needed to build or to run. [Open] finds a device, [Device.Load] puts the weights of a model there, and
 // [Engine.Forward] computes positions of sequences, a single one with a few fused kernels per layer as one graph
-// (src/decode.cu). [Engine.Decode] lets the device draw tokens and feed itself. [NewOps] is the general kernels one by
+// (src/step.cuh). [Engine.Decode] lets the device draw tokens and feed itself. [NewOps] is the general kernels one by
 // one, for the tests of package optest. The package knows no files and no model configuration.
 //
 // Where there is no GPU, the library that emulator builds runs the same kernels on the processor, so that their

@@ -180,7 +180,16 @@ func (d *Device) Load(w *Weights) (*Engine, Plan, error) {
 		if err := e.p.alloc(e.weights, w); err != nil {
 			return err
 		}
+		// What every model needs is compiled at once; the rest waits until a long prompt asks for it.
+		wanted := []kernel{normRows, packDense, packTernary, attendRowsF32}
 		if e.fast = e.canSingle(); e.fast {
+			shape, _ := e.shapeStep()
+			wanted = append(wanted, beginStep, shape.kernel)
+		}
+		if d.need(wanted...); d.err != nil {
+			return d.took()
+		}
+		if e.fast {
 			if err := e.s.open(e); err != nil {
 				return err
 			}

@@ -3,6 +3,7 @@ package cuda
 import (
 	"embed"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/tritter-ai/tritter/kernels/cuda/driver"
@@ -75,45 +76,45 @@ const (
 
 // table gives each kernel its PTX file and its parameters: p an address, u a uint32, U a uint64, f a float32.
 var table = [numKernels]struct{ name, file, params string }{
-	normRows:             {"norm_rows", "base", "ppppuuuufpu"},
-	quantizeRows:         {"quantize_rows", "base", "pppppuuuufpu"},
-	rotateHeads:          {"rotate_heads", "base", "pppuuu"},
-	storePage:            {"store_page", "base", "pppppUuuu"},
-	storePages:           {"store_pages", "base", "pppppUuuu"},
-	storePageF16:         {"store_page_f16", "base", "pppppUuuupu"},
-	storePageInt8:        {"store_page_int8", "base", "pppppUuuupu"},
-	storePageInt4:        {"store_page_int4", "base", "pppppUuuupu"},
-	gateUnits:            {"gate_units", "base", "pppuu"},
-	addUnits:             {"add_units", "base", "ppu"},
-	denseF32x1:           {"dense_f32_1", "base", "ppppuuuuu"},
-	denseF32x4:           {"dense_f32_4", "base", "ppppuuuuu"},
-	denseF16x1:           {"dense_f16_1", "base", "ppppuuuuu"},
-	denseF16x4:           {"dense_f16_4", "base", "ppppuuuuu"},
-	denseBF16x1:          {"dense_bf16_1", "base", "ppppuuuuu"},
-	denseBF16x4:          {"dense_bf16_4", "base", "ppppuuuuu"},
-	denseI8x1:            {"dense_i8_1", "base", "ppppuuuuu"},
-	denseI8x4:            {"dense_i8_4", "base", "ppppuuuuu"},
-	embedRows:            {"embed_rows", "base", "ppppuuu"},
-	packDense:            {"pack_dense", "base", "ppuuu"},
-	packTernary:          {"pack_ternary", "base", "ppuuu"},
-	ternaryS8x8:          {"ternary_s8_8", "base", "ppppppuuuuuu"},
-	ternaryS8x8Grouped:   {"ternary_s8_8_grouped", "base", "ppppppuuuuuu"},
-	ternaryS8x128:        {"ternary_s8_128", "base", "ppppppuuuuuu"},
-	ternaryS8x128Grouped: {"ternary_s8_128_grouped", "base", "ppppppuuuuuu"},
-	ternaryF32x1:         {"ternary_f32_1", "base", "pppppuuuuuu"},
-	ternaryF32x4:         {"ternary_f32_4", "base", "pppppuuuuuu"},
-	attendRowsF32:        {"attend_rows_f32", "base", "pppppUuuuuf"},
-	attendRowsF16:        {"attend_rows_f16", "base", "pppppUuuuuf"},
-	attendRowsInt8:       {"attend_rows_int8", "base", "pppppUuuuuf"},
-	attendRowsInt4:       {"attend_rows_int4", "base", "pppppUuuuuf"},
-	attendChunksF16:      {"attend_chunks_f16", "base", "pppppUuuuufu"},
-	attendChunksInt8:     {"attend_chunks_int8", "base", "pppppUuuuufu"},
-	attendChunksInt4:     {"attend_chunks_int4", "base", "pppppUuuuufu"},
-	mergeChunks:          {"merge_chunks", "base", "pppuuu"},
-	attendTiles64:        {"attend_tiles_64", "base", "pppppUuuuf"},
-	attendTiles128:       {"attend_tiles_128", "base", "pppppUuuuf"},
-	attendSmall64:        {"attend_small_64", "base", "pppppUuuuf"},
-	attendSmall128:       {"attend_small_128", "base", "pppppUuuuf"},
+	normRows:             {"norm_rows", "vectors", "ppppuuuufpu"},
+	quantizeRows:         {"quantize_rows", "vectors", "pppppuuuufpu"},
+	rotateHeads:          {"rotate_heads", "vectors", "pppuuu"},
+	storePage:            {"store_page", "vectors", "pppppUuuu"},
+	storePages:           {"store_pages", "vectors", "pppppUuuu"},
+	storePageF16:         {"store_page_f16", "vectors", "pppppUuuupu"},
+	storePageInt8:        {"store_page_int8", "vectors", "pppppUuuupu"},
+	storePageInt4:        {"store_page_int4", "vectors", "pppppUuuupu"},
+	gateUnits:            {"gate_units", "vectors", "pppuu"},
+	addUnits:             {"add_units", "vectors", "ppu"},
+	denseF32x1:           {"dense_f32_1", "dense", "ppppuuuuu"},
+	denseF32x4:           {"dense_f32_4", "dense", "ppppuuuuu"},
+	denseF16x1:           {"dense_f16_1", "dense", "ppppuuuuu"},
+	denseF16x4:           {"dense_f16_4", "dense", "ppppuuuuu"},
+	denseBF16x1:          {"dense_bf16_1", "dense", "ppppuuuuu"},
+	denseBF16x4:          {"dense_bf16_4", "dense", "ppppuuuuu"},
+	denseI8x1:            {"dense_i8_1", "dense", "ppppuuuuu"},
+	denseI8x4:            {"dense_i8_4", "dense", "ppppuuuuu"},
+	embedRows:            {"embed_rows", "dense", "ppppuuu"},
+	packDense:            {"pack_dense", "dense", "ppuuu"},
+	packTernary:          {"pack_ternary", "ternary", "ppuuu"},
+	ternaryS8x8:          {"ternary_s8_8", "ternary", "ppppppuuuuuu"},
+	ternaryS8x8Grouped:   {"ternary_s8_8_grouped", "ternary", "ppppppuuuuuu"},
+	ternaryS8x128:        {"ternary_s8_128", "ternary", "ppppppuuuuuu"},
+	ternaryS8x128Grouped: {"ternary_s8_128_grouped", "ternary", "ppppppuuuuuu"},
+	ternaryF32x1:         {"ternary_f32_1", "ternary", "pppppuuuuuu"},
+	ternaryF32x4:         {"ternary_f32_4", "ternary", "pppppuuuuuu"},
+	attendRowsF32:        {"attend_rows_f32", "attention", "pppppUuuuuf"},
+	attendRowsF16:        {"attend_rows_f16", "attention", "pppppUuuuuf"},
+	attendRowsInt8:       {"attend_rows_int8", "attention", "pppppUuuuuf"},
+	attendRowsInt4:       {"attend_rows_int4", "attention", "pppppUuuuuf"},
+	attendChunksF16:      {"attend_chunks_f16", "attention", "pppppUuuuufu"},
+	attendChunksInt8:     {"attend_chunks_int8", "attention", "pppppUuuuufu"},
+	attendChunksInt4:     {"attend_chunks_int4", "attention", "pppppUuuuufu"},
+	mergeChunks:          {"merge_chunks", "attention", "pppuuu"},
+	attendTiles64:        {"attend_tiles_64", "prefill", "pppppUuuuf"},
+	attendTiles128:       {"attend_tiles_128", "prefill", "pppppUuuuf"},
+	attendSmall64:        {"attend_small_64", "prefill", "pppppUuuuf"},
+	attendSmall128:       {"attend_small_128", "prefill", "pppppUuuuf"},
 	multiplyParts64:      {"multiply_parts_64", "hopper", "ppppppuuuuuu"},
 	multiplyParts128:     {"multiply_parts_128", "hopper", "ppppppuuuuuu"},
 	multiplyParts160:     {"multiply_parts_160", "hopper", "ppppppuuuuuu"},
@@ -123,9 +124,9 @@ var table = [numKernels]struct{ name, file, params string }{
 	attendGroups128:      {"attend_groups_128", "fast_hopper", "pppppUuuuf"},
 	beginStep:            {"begin_step", "decode", "pppUuuuuppuu"},
 	placeVector:          {"place_vector", "decode", "ppu"},
-	decodeStepLarge:      {"decode_step_large", "decode", "pppupppppUuuuuuufuuup"},
-	decodeStepMedium:     {"decode_step_medium", "decode", "pppupppppUuuuuuufuuup"},
-	decodeStepSmall:      {"decode_step_small", "decode", "pppupppppUuuuuuufuuup"},
+	decodeStepLarge:      {"decode_step_large", "step_large", "pppupppppUuuuuuufuuup"},
+	decodeStepMedium:     {"decode_step_medium", "step_medium", "pppupppppUuuuuuufuuup"},
+	decodeStepSmall:      {"decode_step_small", "step_small", "pppupppppUuuuuuufuuup"},
 	adjustLogits:         {"adjust_logits", "decode", "pppupppu"},
 	weighCandidates:      {"weigh_candidates", "decode", "pppu"},
 	chooseToken:          {"choose_token", "decode", "pppuppp"},
@@ -144,46 +145,57 @@ func paramBytes(params string) (n int) {
 	return n
 }
 
-// load compiles every module. On a newer device, a file whose name with _sm90 exists is that one.
-func (d *Device) load(c *driver.Context) error {
-	modules := map[string]*driver.Module{}
-	for k := range numKernels {
+// need compiles the files of kernels where that is still to be done. On a newer device, a file whose name with _sm90 exists is that one.
+func (d *Device) need(wanted ...kernel) {
+	if d.err != nil {
+		return
+	}
+	var files, texts []string
+	for _, k := range wanted {
 		file := table[k].file
-		if strings.HasSuffix(file, "hopper") && !d.hopper { // for compute capability 9.0 and no other
+		if d.fn[k] != nil || slices.Contains(files, file) {
 			continue
 		}
-		if modules[file] == nil {
-			text, err := compiled.ReadFile("ptx/" + file + "_sm90.ptx")
-			if err != nil || !d.newer {
-				if text, err = compiled.ReadFile("ptx/" + file + ".ptx"); err != nil {
-					return err
-				}
-			}
-			if modules[file], err = c.LoadModule(string(text)); err != nil {
-				return fmt.Errorf("kernels %s: %w", file, err)
+		text, err := compiled.ReadFile("ptx/" + file + "_sm90.ptx")
+		if err != nil || !d.newer {
+			if text, err = compiled.ReadFile("ptx/" + file + ".ptx"); err != nil {
+				d.fail(err)
+				return
 			}
 		}
-		f, err := modules[file].Function(table[k].name)
+		files, texts = append(files, file), append(texts, string(text))
+	}
+	if len(files) == 0 {
+		return
+	}
+	modules, err := d.ctx.LoadModules(texts...)
+	if err != nil {
+		d.fail(fmt.Errorf("kernels %s: %w", strings.Join(files, ", "), err))
+		return
+	}
+	for k := range numKernels {
+		i := slices.Index(files, table[k].file)
+		if i < 0 {
+			continue
+		}
+		f, err := modules[i].Function(table[k].name)
+		if n := sharedOf[k]; err == nil && n > 0 && n <= d.dev.Info.SharedPerBlockOptin {
+			err = f.SetMaxDynamicShared(n)
+		}
 		if err != nil {
-			return err
+			d.fail(err)
+			return
 		}
 		d.fn[k] = f
-		d.bytes[k] = paramBytes(table[k].params)
 	}
-	for k, n := range map[kernel]int{
-		ternaryS8x128: ringBytes(128), ternaryS8x128Grouped: ringBytes(128),
-		attendTiles64: tileShared(64), attendTiles128: tileShared(128), attendSmall64: smallShared(64), attendSmall128: smallShared(128),
-		attendNear64: nearShared(64), attendNear128: nearShared(128), attendGroups64: nearShared(64), attendGroups128: nearShared(128),
-		multiplyParts64: partBytes(64), multiplyParts128: partBytes(128), multiplyParts160: partBytes(160),
-	} {
-		if d.fn[k] == nil || n > d.dev.Info.SharedPerBlockOptin {
-			continue
-		}
-		if err := d.fn[k].SetMaxDynamicShared(n); err != nil {
-			return err
-		}
-	}
-	return nil
+}
+
+// sharedOf is the dynamic shared memory of kernels that use more than a launch may by itself, and always the same.
+var sharedOf = map[kernel]int{
+	ternaryS8x128: ringBytes(128), ternaryS8x128Grouped: ringBytes(128),
+	attendTiles64: tileShared(64), attendTiles128: tileShared(128), attendSmall64: smallShared(64), attendSmall128: smallShared(128),
+	attendNear64: nearShared(64), attendNear128: nearShared(128), attendGroups64: nearShared(64), attendGroups128: nearShared(128),
+	multiplyParts64: partBytes(64), multiplyParts128: partBytes(128), multiplyParts160: partBytes(160),
 }
 
 // launch puts a kernel with the parameters in d.args into the stream. The first error stays, and nothing is launched
@@ -196,6 +208,9 @@ func (d *Device) launch(k kernel, x, y, threads, shared int) {
 		panic(fmt.Sprintf("cuda: kernel %s has parameters of %d bytes, got %d", table[k].name, d.bytes[k], d.args.Len()))
 	}
 	if x == 0 || y == 0 {
+		return
+	}
+	if d.need(k); d.err != nil {
 		return
 	}
 	d.config = driver.LaunchConfig{Programmatic: d.dependent && k >= adjustLogits, Cooperative: k >= decodeStepLarge && k <= decodeStepSmall, Grid: [3]uint32{uint32(x), uint32(y), 1}, Block: [3]uint32{uint32(threads), 1, 1}, Shared: uint32(shared)}

@@ -386,7 +386,7 @@ CUresult cuMemHostGetDevicePointer_v2(CUdeviceptr *at, void *p, unsigned flags) 
 static Object *object(char kind) {
 	Object *o = calloc(1, sizeof *o);
 	o->kind = kind;
-	o->number = ++stub.objects;
+	o->number = __atomic_add_fetch(&stub.objects, 1, __ATOMIC_RELAXED);
 	return o;
 }
 

@@ -361,6 +361,28 @@ func TestModuleErrors(t *testing.T) {
 		_, err = m.Function("add")
 		require.ErrorIs(t, err, ErrClosed)
 	})
+	// Several, beside each other, each on a thread that has the context; one that is refused takes the others with it.
+	s.configure("")
+	inside(t, s.open(0), func(c *Context) {
+		other := strings.Replace(testPTX, ".entry add(", ".entry plus(", 1)
+		texts := []string{testPTX, other, testPTX, other, testPTX}
+		modules, err := c.LoadModules(texts...)
+		require.NoError(t, err)
+		require.Len(t, modules, len(texts))
+		for i, m := range modules {
+			_, err := m.Function([]string{"add", "plus"}[i%2])
+			require.NoError(t, err)
+		}
+		s.log()
+		_, err = c.LoadModules(testPTX, strings.Replace(testPTX, "ret;", "nonsense;", 1), other)
+		require.ErrorContains(t, err, "Parsing error near 'nonsense'")
+		require.Equal(t, 2, strings.Count(strings.Join(s.log(), " "), "cuModuleUnload"))
+	})
+	s.configure("fail=cuCtxSetCurrent:46:2")
+	inside(t, s.open(0), func(c *Context) {
+		_, err := c.LoadModules(testPTX, testPTX)
+		require.ErrorContains(t, err, "cuCtxSetCurrent: CUDA_ERROR_DEVICE_UNAVAILABLE (46)")
+	})
 	s.configure("version=12020 fail=cuModuleLoadDataEx:222")
 	inside(t, s.open(0), func(c *Context) {
 		_, err := c.LoadModule(testPTX)

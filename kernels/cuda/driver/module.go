@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"runtime"
 	"strings"
+	"sync"
 	"unsafe"
 )
 
@@ -34,28 +35,95 @@ type jitFrame struct {
 	errors  [jitLogSize]byte
 }
 
+// compilation is one text on its way to a module.
+type compilation struct {
+	frame  jitFrame
+	module uintptr
+	failed symbol
+	code   int
+}
+
+// run compiles the text on the current thread, to which the context belongs.
+func (j *compilation) run(d *Device, text string) {
+	image := append([]byte(text), 0)
+	var pin runtime.Pinner
+	defer pin.Unpin()
+	pin.Pin(&image[0])
+	pin.Pin(j)
+	// SAFETY: image and j are pinned for the time of the call; sizes are passed in
+	// place of pointers, as the reference says.
+	f := &j.frame
+	f.options = [4]uint32{jitInfoLog, jitInfoLogSize, jitErrorLog, jitErrorLogSize}
+	f.values = [4]uintptr{uintptr(unsafe.Pointer(&f.info)), jitLogSize, uintptr(unsafe.Pointer(&f.errors)), jitLogSize}
+	j.failed = cuModuleLoadDataEx
+	j.code = invoke(d.drv.fn[cuModuleLoadDataEx], []uintptr{uintptr(unsafe.Pointer(&j.module)), uintptr(unsafe.Pointer(&image[0])), uintptr(len(f.options)),
+		uintptr(unsafe.Pointer(&f.options)), uintptr(unsafe.Pointer(&f.values))})
+}
+
 // LoadModule compiles PTX for the device. PTX that is refused is a *[ModuleError]
 // with the compiler's log.
 func (c *Context) LoadModule(ptx string) (*Module, error) {
-	if strings.IndexByte(ptx, 0) >= 0 {
-		return nil, errors.New("PTX holds a zero byte, at which the driver would end it")
-	}
-	d, image, f := c.d, append([]byte(ptx), 0), new(jitFrame)
-	var pin runtime.Pinner
-	pin.Pin(&image[0])
-	pin.Pin(f)
-	defer pin.Unpin()
-	// SAFETY: image and f are pinned for the time of the call; sizes are passed in
-	// place of pointers, as the reference says.
-	f.options = [4]uint32{jitInfoLog, jitInfoLogSize, jitErrorLog, jitErrorLogSize}
-	f.values = [4]uintptr{uintptr(unsafe.Pointer(&f.info)), jitLogSize, uintptr(unsafe.Pointer(&f.errors)), jitLogSize}
-	err := d.call(cuModuleLoadDataEx, d.result(0), uintptr(unsafe.Pointer(&image[0])), uintptr(len(f.options)),
-		uintptr(unsafe.Pointer(&f.options)), uintptr(unsafe.Pointer(&f.values)))
-	info := strings.TrimSpace(cString(f.info[:]))
+	m, err := c.LoadModules(ptx)
 	if err != nil {
-		return nil, &ModuleError{Err: err, ErrorLog: strings.TrimSpace(cString(f.errors[:])), InfoLog: info, Hint: d.hint(err)}
+		return nil, err
 	}
-	return &Module{InfoLog: info, r: d.keep(uintptr(d.frame.out[0]), cuModuleUnload)}, nil
+	return m[0], nil
+}
+
+// LoadModules is LoadModule for several texts, which are compiled beside each other:
+// the compiler takes seconds for a megabyte. Where one is refused there is no module.
+func (c *Context) LoadModules(texts ...string) ([]*Module, error) {
+	d := c.d
+	if !d.busy.Load() {
+		return nil, fmt.Errorf("%s: %w", symbols[cuModuleLoadDataEx].name, ErrOutsideDo)
+	}
+	for _, text := range texts {
+		if strings.IndexByte(text, 0) >= 0 {
+			return nil, errors.New("PTX holds a zero byte, at which the driver would end it")
+		}
+	}
+	all := make([]*compilation, len(texts))
+	for i := range all {
+		all[i] = new(compilation)
+	}
+	if len(texts) == 1 {
+		all[0].run(d, texts[0])
+	} else {
+		var wait sync.WaitGroup
+		slots := make(chan struct{}, runtime.GOMAXPROCS(0))
+		for i, j := range all {
+			wait.Go(func() {
+				slots <- struct{}{}
+				defer func() { <-slots }()
+				runtime.LockOSThread()
+				defer runtime.UnlockOSThread()
+				j.failed = cuCtxSetCurrent
+				if j.code = invoke(d.drv.fn[cuCtxSetCurrent], []uintptr{d.ctx}); j.code == 0 {
+					j.run(d, texts[i])
+					invoke(d.drv.fn[cuCtxSetCurrent], []uintptr{0})
+				}
+			})
+		}
+		wait.Wait()
+	}
+	var modules []*Module
+	var errs []error
+	for _, j := range all {
+		info := strings.TrimSpace(cString(j.frame.info[:]))
+		if j.code != 0 {
+			err := d.failure(j.failed, j.code)
+			errs = append(errs, &ModuleError{Err: err, ErrorLog: strings.TrimSpace(cString(j.frame.errors[:])), InfoLog: info, Hint: d.hint(err)})
+			continue
+		}
+		modules = append(modules, &Module{InfoLog: info, r: d.keep(j.module, cuModuleUnload)})
+	}
+	if len(errs) == 0 {
+		return modules, nil
+	}
+	for _, m := range modules {
+		errs = append(errs, m.Unload())
+	}
+	return nil, errors.Join(errs...)
 }
 
 // hint says what to do about PTX that was refused.

@@ -6,6 +6,9 @@
 //	c++ -std=c++17 -O2 -mfma -ffp-contract=off -shared -fPIC -DTRITTER_EMULATOR -o libcuda.so libcuda.cc
 #include "../src/attention.cu"
 #include "../src/decode.cu"
+#include "../src/step_large.cu"
+#include "../src/step_medium.cu"
+#include "../src/step_small.cu"
 #include "../src/dense.cu"
 #include "../src/fast.cu"
 #include "../src/fast_hopper.cu"
