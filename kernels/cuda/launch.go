@@ -77,7 +77,7 @@ func (d *Device) storeTiles(k, v, table driver.Ptr, p paging, offset uint64, hea
 	d.launch(storePages, heads, 2*p.count, 256, 4*(kernels.PageLen+1)*dim)
 }
 
-// attendThreads is the number of threads of the kernels of src/attention.cu: one for each position of a page, and no more than those that
+// attendThreads is the number of threads of the kernels of src/attention.cuh: one for each position of a page, and no more than those that
 // have an element of the sum.
 func attendThreads(dim int) int { return max(kernels.PageLen, min((dim+31)/32*32, 256)) }
 

@@ -5,7 +5,7 @@ import (
 	"github.com/tritter-ai/tritter/kernels/cuda/driver"
 )
 
-// The tiles of src/ternary.cu.
+// The tiles of src/ternary.cuh.
 const (
 	tileRows  = 16
 	tileBytes = 512
@@ -24,7 +24,7 @@ func (c *counter) Alloc(n int64) (driver.Ptr, error) {
 	return 0, nil
 }
 
-// ternary is a matrix on the device, in the tiles of src/ternary.cu. Rows are padded to whole tiles, with scales and
+// ternary is a matrix on the device, in the tiles of src/ternary.cuh. Rows are padded to whole tiles, with scales and
 // biases of zero.
 type ternary struct {
 	rows, cols int

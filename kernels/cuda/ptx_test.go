@@ -42,7 +42,7 @@ func TestPTX(t *testing.T) {
 		}
 		require.Equal(t, size, paramBytes(row.params), row.name)
 	}
-	require.Len(t, m.Units, 16)
+	require.Len(t, m.Units, 26)
 	for _, u := range m.Units {
 		text, err := compiled.ReadFile("ptx/" + u.File)
 		require.NoError(t, err)

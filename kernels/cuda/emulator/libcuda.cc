@@ -5,18 +5,25 @@
 //
 //	c++ -std=c++17 -O2 -mfma -ffp-contract=off -shared -fPIC -DTRITTER_EMULATOR -o libcuda.so libcuda.cc
 #include "../src/attention.cu"
+#include "../src/attention_formats.cu"
 #include "../src/decode.cu"
-#include "../src/step_large.cu"
-#include "../src/step_medium.cu"
-#include "../src/step_small.cu"
 #include "../src/dense.cu"
+#include "../src/dense_bf16.cu"
+#include "../src/dense_f16.cu"
+#include "../src/dense_f32.cu"
+#include "../src/dense_i8.cu"
 #include "../src/fast.cu"
 #include "../src/fast_hopper.cu"
 #include "../src/hopper.cu"
 #include "../src/pages.cu"
 #include "../src/prefill.cu"
 #include "../src/sample.cu"
+#include "../src/step_large.cu"
+#include "../src/step_medium.cu"
+#include "../src/step_small.cu"
 #include "../src/ternary.cu"
+#include "../src/ternary_f32.cu"
+#include "../src/ternary_many.cu"
 #include "../src/vectors.cu"
 
 #include <stdio.h>

@@ -127,10 +127,11 @@ struct Exchange {
   Room room;
   alignas(16) float part[2 * kWarps];  // sums of blocks of elements
   alignas(16) float tops[kWarps];
-  i32 sums[kWarps];  // of codes
+  // Of the codes of a phase and, in turn, of the next: a warp that makes no results may read them late.
+  i32 sums[2][kWarps];
+  float maxima[2];
   i32 spare[32];     // for what is nobody's
   Unit unit;         // the first of the block
-  float maximum;     // of the vector that the codes are of
   Deviation pre;     // of the residual stream
   alignas(16) u64 filled[kStages], emptied[kStages];  // stages of the ring
   u64 page_filled, page_emptied;                      // keys and values
@@ -391,7 +392,7 @@ APART(void) normalize_input(u32 v, u32 room, u32 part, Deviation* pre, const Sha
 // Every block does this for every matrix, and all wait for it: what counts is the number of instructions from the last word that
 // arrives to the last code, and a branch counts for ten of them. So a warp takes a whole block of a sum: the squares of what arrives
 // are added where it arrives.
-FN void quantize_vector(const At& at, bool is_there, const Shape& s, const float* from, const Matrix* m, u32* bad, u32 site) {
+FN void quantize_vector(const At& at, bool is_there, const Shape& s, const float* from, const Matrix* m, u32 turn, u32* bad, u32 site) {
   const u32 n = s.columns * 128, blocks = s.blocks;
   const bool rms = m->own.kind == kRMS;
   const float eps = m->own.eps;
@@ -466,8 +467,8 @@ FN void quantize_vector(const At& at, bool is_there, const Shape& s, const float
     if (rest <= 4) break;
   }
   sum = warp_sum(sum);
-  if (lane() == 0) store_shared(OF(sums) + 4 * warp(), from_bits((u32)sum));
-  if (thread() == 0) store_shared(OF(maximum), a);
+  if (lane() == 0) store_shared(OF(sums) + 4 * (turn * kWarps + warp()), from_bits((u32)sum));
+  if (thread() == 0) store_shared(OF(maxima) + 4 * turn, a);
 }
 
 // What becomes of gate and up.
@@ -967,8 +968,8 @@ FN void step(const State* state, const u32* steps, const Layer* layers, u32 coun
       const bool some = self - lane() < rows;
       if (some) factors(least(self, rows - 1));
       codes_barrier();
-      const float a = load_shared_float(OF(maximum));
-      const u32 own_sum = bits(load_shared_float(OF(sums) + 4 * (lane() % kWarps)));
+      const float a = load_shared_float(OF(maxima) + 4 * (phase % 2));
+      const u32 own_sum = bits(load_shared_float(OF(sums) + 4 * (phase % 2 * kWarps + lane() % kWarps)));
       const i32 excess = 2 * warp_sum(lane() < kWarps ? (i32)own_sum : 0);  // the codes of trits are 2 more than the trits
       float by = over127(mul32(scale, a)), up_by = over127(mul32(up_scale, a));
       float* out = kind == kHead ? logits : in + s.output;
@@ -1023,7 +1024,7 @@ FN void step(const State* state, const u32* steps, const Layer* layers, u32 coun
       for (u32 i = 0; i < kGroup; i++) t[i] = load_shared(from + 512 * i);
     };
     if (turns > 0) load();
-    quantize_vector(at, is_there, s, in + s.input, m, bad, site);
+    quantize_vector(at, is_there, s, in + s.input, m, phase % 2, bad, site);
 
     // The product, a group of tiles at a time. Codes behind the vector are zero, and a warp that has no group in the last turn adds to the
     // spare words: a branch would take longer.
@@ -1045,6 +1046,7 @@ FN void step(const State* state, const u32* steps, const Layer* layers, u32 coun
       };
       UNROLL
       for (u32 i = 0; i < kGroup; i++) multiply(t[i], q + 128 * i);
+      warp_barrier();
       if (lane() == 0) arrivals_arrive(OF(emptied) + 8 * slot);
       slot = slot + 1 == Stages ? 0 : slot + 1, parity ^= slot == 0;
       const u32 to = turn < part.count ? sum : spare;
