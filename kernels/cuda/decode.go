@@ -280,6 +280,20 @@ const (
 	modeReLU2 = 3
 )
 
+// neededForStep has one kernel of each file that a step needs.
+func (e *Engine) neededForStep() []kernel {
+	shape, _ := e.shapeStep()
+	return append(e.neededForHead(), beginStep, shape.kernel)
+}
+
+// neededForHead is the same for the head.
+func (e *Engine) neededForHead() []kernel {
+	if e.p.headTernary.rows > 0 {
+		return nil
+	}
+	return []kernel{denseKernels[e.p.headDense.dtype][0]}
+}
+
 // launchSingle launches a step: the state's token goes through every layer to logits, and with pick the one that is
 // drawn from them becomes the state's next token, one position on.
 func (e *Engine) launchSingle(pick bool) {
@@ -331,6 +345,14 @@ func (e *Engine) runSingle(pick bool) {
 		graph = &s.graphs[1]
 	}
 	if *graph == nil {
+		// Nothing is compiled while a stream is captured.
+		d.need(e.neededForStep()...)
+		if pick {
+			d.need(adjustLogits, advance)
+		}
+		if d.err != nil {
+			return
+		}
 		d.fail(d.stream.BeginCapture())
 		e.launchSingle(pick)
 		g, err := d.stream.EndCapture()

@@ -181,13 +181,9 @@ func (d *Device) Load(w *Weights) (*Engine, Plan, error) {
 			return err
 		}
 		// What every model needs is compiled at once; the rest waits until a long prompt asks for it.
-		wanted := []kernel{normRows, packDense, packTernary, attendRowsF32}
-		if e.p.headTernary.rows == 0 {
-			wanted = append(wanted, denseKernels[e.p.headDense.dtype][0])
-		}
+		wanted := append(e.neededForHead(), normRows, packDense, packTernary, attendRowsF32)
 		if e.fast = e.canSingle(); e.fast {
-			shape, _ := e.shapeStep()
-			wanted = append(wanted, beginStep, shape.kernel)
+			wanted = append(wanted, e.neededForStep()...)
 		}
 		if d.need(wanted...); d.err != nil {
 			return d.took()

@@ -143,14 +143,14 @@ type dense struct {
 // chunkBytes is what the 32 lanes of a warp load at once.
 const chunkBytes = 512
 
-func rowBytes(cols int, t kernels.DType) int {
-	count := chunkBytes / t.Size()
-	return (cols + count - 1) / count * chunkBytes
+func rowBytes(w *kernels.Dense) int {
+	count := chunkBytes / w.Type.Size()
+	return (w.Cols + count - 1) / count * chunkBytes
 }
 
 func allocDense(a allocator, w *kernels.Dense) (to dense, err error) {
 	to = dense{rows: w.Rows, cols: w.Cols, dtype: w.Type}
-	if to.data, err = a.Alloc(int64(w.Rows) * int64(rowBytes(w.Cols, w.Type))); err != nil {
+	if to.data, err = a.Alloc(int64(w.Rows) * int64(rowBytes(w))); err != nil {
 		return to, err
 	}
 	if w.Type == kernels.I8 {
@@ -169,9 +169,9 @@ func (d *Device) uploadDense(to *dense, from *kernels.Dense) {
 		host, raw := d.up.next()
 		copy(host.Bytes(), from.Data[row*line:(row+n)*line])
 		d.fail(d.ctx.CopyToDevice(raw, host, 0, n*line, d.stream))
-		at := to.data + driver.Ptr(row*rowBytes(from.Cols, from.Type))
+		at := to.data + driver.Ptr(row*rowBytes(from))
 		d.args.Reset().Ptr(at).Ptr(raw).U32(uint32(n)).U32(uint32(from.Cols)).U32(uint32(size))
-		d.launch(packDense, spread(n*rowBytes(from.Cols, from.Type)/16), 1, 256, 0)
+		d.launch(packDense, spread(n*rowBytes(from)/16), 1, 256, 0)
 		d.up.sent()
 	}
 	if to.scales != 0 {

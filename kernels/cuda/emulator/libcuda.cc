@@ -373,8 +373,10 @@ API cuStreamCreate(Stream** s, u32) { return *s = new Stream, kSuccess; }
 API cuStreamDestroy_v2(Stream* s) { return delete s, kSuccess; }
 API cuStreamSynchronize(Stream*) { return kSuccess; }
 API cuStreamWaitEvent(Stream*, Event*, u32) { return kSuccess; }
-API cuStreamBeginCapture_v2(Stream* s, int) { return s->capture = new Graph, kSuccess; }
+static int captures;  // that are under way: then no module can be loaded
+API cuStreamBeginCapture_v2(Stream* s, int) { return captures++, s->capture = new Graph, kSuccess; }
 API cuStreamEndCapture(Stream* s, Graph** g) {
+  captures--;
   *g = s->capture;
   s->capture = nullptr;
   return kSuccess;
@@ -386,7 +388,10 @@ API cuEventQuery(Event*) { return kSuccess; }
 API cuEventSynchronize(Event*) { return kSuccess; }
 API cuEventElapsedTime(float* ms, Event* a, Event* b) { return *ms = std::chrono::duration<float, std::milli>(b->at - a->at).count(), kSuccess; }
 
-API cuModuleLoadDataEx(void** m, const char*, u32, int*, void**) { return *m = &allocations, kSuccess; }
+API cuModuleLoadDataEx(void** m, const char*, u32, int*, void**) {
+  if (captures > 0) return kInvalid;
+  return *m = &allocations, kSuccess;
+}
 API cuModuleUnload(void*) { return kSuccess; }
 API cuModuleGetFunction(const Kernel** f, void*, const char* name) {
   for (const Kernel* k = Kernel::all; k; k = k->next)
