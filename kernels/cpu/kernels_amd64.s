@@ -3868,7 +3868,7 @@ block:
 	VPXOR      Y2, Y2, Y2
 	VPXOR      Y3, Y3, Y3
 	MOVQ       CX, R8
-	CMPQ       R8, $0x00000020
+	CMPQ       R8, $0x20
 	JLE        few
 	MOVQ       $0x00000020, R8
 
@@ -3959,7 +3959,7 @@ block:
 	VPXOR Y6, Y6, Y6
 	VPXOR Y7, Y7, Y7
 	MOVQ  CX, R8
-	CMPQ  R8, $0x00000020
+	CMPQ  R8, $0x20
 	JLE   few
 	MOVQ  $0x00000020, R8
 
@@ -4073,7 +4073,7 @@ block:
 	VPXOR Y10, Y10, Y10
 	VPXOR Y11, Y11, Y11
 	MOVQ  CX, R8
-	CMPQ  R8, $0x00000020
+	CMPQ  R8, $0x20
 	JLE   few
 	MOVQ  $0x00000020, R8
 
@@ -4199,7 +4199,7 @@ block:
 	VPXOR      Y2, Y2, Y2
 	VPXOR      Y3, Y3, Y3
 	MOVQ       CX, R8
-	CMPQ       R8, $0x00000020
+	CMPQ       R8, $0x20
 	JLE        few
 	MOVQ       $0x00000020, R8
 
@@ -4298,7 +4298,7 @@ block:
 	VPXOR Y6, Y6, Y6
 	VPXOR Y7, Y7, Y7
 	MOVQ  CX, R8
-	CMPQ  R8, $0x00000020
+	CMPQ  R8, $0x20
 	JLE   few
 	MOVQ  $0x00000020, R8
 
@@ -4420,7 +4420,7 @@ block:
 	VPXOR Y10, Y10, Y10
 	VPXOR Y11, Y11, Y11
 	MOVQ  CX, R8
-	CMPQ  R8, $0x00000020
+	CMPQ  R8, $0x20
 	JLE   few
 	MOVQ  $0x00000020, R8
 
@@ -4554,7 +4554,7 @@ block:
 	VPXOR      Y2, Y2, Y2
 	VPXOR      Y3, Y3, Y3
 	MOVQ       CX, R8
-	CMPQ       R8, $0x00000020
+	CMPQ       R8, $0x20
 	JLE        few
 	MOVQ       $0x00000020, R8
 
@@ -4645,7 +4645,7 @@ block:
 	VPXOR Y6, Y6, Y6
 	VPXOR Y7, Y7, Y7
 	MOVQ  CX, R8
-	CMPQ  R8, $0x00000020
+	CMPQ  R8, $0x20
 	JLE   few
 	MOVQ  $0x00000020, R8
 
@@ -4759,7 +4759,7 @@ block:
 	VPXOR Y10, Y10, Y10
 	VPXOR Y11, Y11, Y11
 	MOVQ  CX, R8
-	CMPQ  R8, $0x00000020
+	CMPQ  R8, $0x20
 	JLE   few
 	MOVQ  $0x00000020, R8
 
@@ -4885,7 +4885,7 @@ block:
 	VPXOR      Y2, Y2, Y2
 	VPXOR      Y3, Y3, Y3
 	MOVQ       CX, R8
-	CMPQ       R8, $0x00000020
+	CMPQ       R8, $0x20
 	JLE        few
 	MOVQ       $0x00000020, R8
 
@@ -4984,7 +4984,7 @@ block:
 	VPXOR Y6, Y6, Y6
 	VPXOR Y7, Y7, Y7
 	MOVQ  CX, R8
-	CMPQ  R8, $0x00000020
+	CMPQ  R8, $0x20
 	JLE   few
 	MOVQ  $0x00000020, R8
 
@@ -5106,7 +5106,7 @@ block:
 	VPXOR Y10, Y10, Y10
 	VPXOR Y11, Y11, Y11
 	MOVQ  CX, R8
-	CMPQ  R8, $0x00000020
+	CMPQ  R8, $0x20
 	JLE   few
 	MOVQ  $0x00000020, R8
 
@@ -5237,7 +5237,7 @@ block:
 	VPXOR Y2, Y2, Y2
 	VPXOR Y3, Y3, Y3
 	MOVQ  CX, R8
-	CMPQ  R8, $0x00000020
+	CMPQ  R8, $0x20
 	JLE   few
 	MOVQ  $0x00000020, R8
 
@@ -5310,7 +5310,7 @@ block:
 	VPXOR Y2, Y2, Y2
 	VPXOR Y3, Y3, Y3
 	MOVQ  CX, R8
-	CMPQ  R8, $0x00000020
+	CMPQ  R8, $0x20
 	JLE   few
 	MOVQ  $0x00000020, R8
 
@@ -5421,7 +5421,7 @@ TEXT ·rows3F32(SB), NOSPLIT, $0-40
 
 block:
 	MOVQ CX, R8
-	CMPQ R8, $0x00000020
+	CMPQ R8, $0x20
 	JLE  few
 	MOVQ $0x00000020, R8
 
@@ -5536,7 +5536,7 @@ TEXT ·rows3BF16(SB), NOSPLIT, $0-40
 
 block:
 	MOVQ CX, R8
-	CMPQ R8, $0x00000020
+	CMPQ R8, $0x20
 	JLE  few
 	MOVQ $0x00000020, R8
 
@@ -5660,7 +5660,7 @@ TEXT ·rows3F16(SB), NOSPLIT, $0-40
 
 block:
 	MOVQ CX, R8
-	CMPQ R8, $0x00000020
+	CMPQ R8, $0x20
 	JLE  few
 	MOVQ $0x00000020, R8
 
@@ -5772,7 +5772,7 @@ TEXT ·rows3I8(SB), NOSPLIT, $0-40
 
 block:
 	MOVQ CX, R8
-	CMPQ R8, $0x00000020
+	CMPQ R8, $0x20
 	JLE  few
 	MOVQ $0x00000020, R8
 

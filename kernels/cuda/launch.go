@@ -171,9 +171,9 @@ func (d *Device) multiplyDense(y driver.Ptr, ldy int, w *dense, x driver.Ptr, m,
 		k, groups = denseKernels[w.dtype][1], (m+3)/4
 	}
 	d.args.Reset().Ptr(y).Ptr(w.data).Ptr(w.scales).Ptr(x).U32(uint32(w.rows)).U32(uint32(w.cols)).U32(uint32(m)).U32(uint32(ldx)).U32(uint32(ldy))
-	perBlock := 16
+	perBlock := 2 * 8 // rows of a warp, as src/dense_*.cu say, and warps
 	if k == denseI8x1 {
-		perBlock = 32
+		perBlock = 4 * 8
 	}
 	d.launch(k, (w.rows+perBlock-1)/perBlock, groups, 256, 0)
 }

@@ -52,6 +52,17 @@ func loop(name string, n Register, body func()) {
 	Label(name + "_end")
 }
 
+// take sets count to the least of n and most, and takes it off n: the flags are those of
+// what is left.
+func take(count, n Register, most uint8, label string) {
+	MOVQ(n, count)
+	CMPQ(count, Imm(uint64(most)))
+	JLE(LabelRef(label))
+	MOVQ(U32(uint32(most)), count)
+	Label(label)
+	SUBQ(count, n)
+}
+
 func zero(regs ...VecPhysical) {
 	for _, r := range regs {
 		VPXOR(r, r, r)

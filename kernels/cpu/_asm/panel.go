@@ -102,12 +102,7 @@ func ternaryGEMM() {
 		CMPQ(n, Imm(0))
 		JE(LabelRef("gemm_done"))
 		zero(acc...)
-		MOVQ(n, block)
-		CMPQ(block, Imm(64)) // 64 pairs of products fit 16 bits
-		JLE(LabelRef(name + "_few"))
-		MOVQ(U32(64), block)
-		Label(name + "_few")
-		SUBQ(block, n)
+		take(block, n, 64, name+"_few") // 64 pairs of products fit 16 bits
 		SHRQ(Imm(2), block)
 		loop(name+"_columns", block, func() {
 			for step := range 4 {

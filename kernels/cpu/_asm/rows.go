@@ -35,12 +35,7 @@ func rows() {
 		acc := [3][]VecPhysical{{Y0, Y1, Y2, Y3}, {Y4, Y5, Y6, Y7}, {Y8, Y9, Y10, Y11}}
 		token, elements := Y12, []VecPhysical{Y13, Y14, Y15}
 		Label("block")
-		MOVQ(n, count)
-		CMPQ(count, U32(32))
-		JLE(LabelRef("few"))
-		MOVQ(U32(32), count)
-		Label("few")
-		SUBQ(count, n)
+		take(count, n, 32, "few")
 		for _, a := range acc {
 			zero(a...)
 		}
@@ -88,12 +83,7 @@ func row512() {
 	count, total := R8, X8
 	broadcast32(1<<31, Z8) // -0, which added to the first block leaves it as it is
 	Label("block")
-	MOVQ(n, count)
-	CMPQ(count, Imm(16))
-	JLE(LabelRef("few"))
-	MOVQ(U32(16), count)
-	Label("few")
-	SUBQ(count, n)
+	take(count, n, 16, "few")
 	PREFETCHT0(Mem{Base: w, Disp: pageAhead})
 	acc, xs, ws := []VecPhysical{Z0, Z1}, []VecPhysical{Z2, Z3}, []VecPhysical{Z4, Z5}
 	zero512(acc...)

@@ -206,10 +206,9 @@ FN u32 shared_address(const void* p) {
   asm("cvta.to.shared.u64 %0, %1;" : "=l"(a) : "l"(p));
   return (u32)a;
 }
-// copy_async starts to copy 16 bytes from global to shared memory.
-FN void copy_async(void* to, const void* from) {
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(shared_address(to)), "l"(from) : "memory");
-}
+// copy_async starts to copy 16 bytes from global to shared memory, of which it takes a shared_address too.
+FN void copy_async(u32 to, const void* from) { asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(from) : "memory"); }
+FN void copy_async(void* to, const void* from) { copy_async(shared_address(to), from); }
 // load_shared, load_shared_pair, load_shared_float and store_shared take a shared_address.
 FN u32x4 load_shared(u32 from) {
   u32x4 v;
@@ -227,7 +226,6 @@ FN float load_shared_float(u32 from) {
   asm volatile("ld.shared.f32 %0, [%1];" : "=f"(v) : "r"(from) : "memory");
   return v;
 }
-FN void copy_async(u32 to, const void* from) { asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(from) : "memory"); }
 FN void copy_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 FN void copy_wait() { asm volatile("cp.async.wait_all;" ::: "memory"); }
 // copy_wait<n> waits until at most n groups of copies of this thread are under way.

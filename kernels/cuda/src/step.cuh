@@ -340,9 +340,7 @@ FN void normalize_block(u32 v, u32 part, Deviation* keep, const Shape& s, const 
     l = fold(l);
     if (lane() == 0) store_shared(part + 4 * block, l);
     compute_barrier();
-    const u32x4 p = load_shared(part), q = load_shared(part + 16);
-    float all = add32(add32(add32(from_bits(p.x), from_bits(p.y)), from_bits(p.z)), from_bits(p.w));
-    return add32(add32(add32(add32(all, from_bits(q.x)), from_bits(q.y)), from_bits(q.z)), from_bits(q.w));
+    return sum_parts(part, s.blocks);
   };
   UNROLL_BY(1)
   for (bool last = m->pre.kind == kNoNorm || !own;; last = true) {
@@ -478,42 +476,47 @@ FN void quantize_vector(const At& at, bool is_there, const Shape& s, const float
 // What becomes of gate and up.
 enum : u32 { kSiLU = 2, kReLU2 = 3 };
 
-// normalize_head does what prepare_head does, where a head is normalized or its pairs are not in one lane.
-FN void normalize_head(float* to, const float* from, u32 dim, const NormOf* norm, const float* angles, u32* bad, u32 site) {
-  const u32 half = dim / 2, last = dim / 32 - 1, kind = norm->kind;
-  if (dim % 64 == 0) {
-    // A lane has elements 32 from one to the next, and half behind each its pair: number 2k is element 32k.
+// prepare_head waits for a head of dim elements, a multiple of 32 up to 256, and unless it is a value normalizes it and rotates it, in one
+// warp.
+APART(void) prepare_head(float* to, const float* from, u32 dim, const NormOf* norm, const float* angles, u32* bad, u32 site) {
+  const u32 half = dim / 2, last = dim / 32 - 1;
+  if (norm && dim % 64 == 0) {
+    // A lane has elements 32 from one to the next, and half behind each the other of its pair: number 2k is element 32k.
+    const u32 kind = norm->kind;
     auto index = [&](u32 k) INLINE { return lane() + k / 2 * 32 + k % 2 * half; };
     u32 words[8];
-    float w[8], b[8], x[8];
-    UNROLL
+    float w[8] = {}, b[8] = {}, x[8];
+    if (kind != kNoNorm)
+      UNROLL
     for (u32 k = 0; k < 8; k++) w[k] = norm->w[index(least(k, last))], b[k] = kind == kLayer && norm->b ? norm->b[index(least(k, last))] : -0.0f;
     await_each(words, [=](u32 k) INLINE { return (const u32*)from + index(k); }, last, 0);
     UNROLL
     for (u32 k = 0; k < 8; k++) x[k] = from_bits(words[k]);
-    // sum takes the elements in their order.
-    auto sum = [&](auto step) INLINE {
-      float l = 0;
+    if (kind != kNoNorm) {
+      // sum takes the elements in their order.
+      auto sum = [&](auto step) INLINE {
+        float l = 0;
+        UNROLL
+        for (u32 k = 0; k < 8; k++) {
+          const u32 i = k % 4 * 2 + k / 4;
+          const float more = step(l, x[i]);
+          l = i <= last ? more : l;
+        }
+        return fold(l);
+      };
+      const float n = (float)dim, inverse = ordinary_inverse(n);
+      Deviation d = {0, 1, true};
+      if (kind == kLayer) d.mean = mean_of(sum([](float l, float e) INLINE { return add32(l, e); }), n, inverse);
+      const float ss = sum([&](float l, float e) INLINE {
+        e = sub32(e, d.mean);
+        return fma32(e, e, l);
+      });
+      d.r = factor_of(ss, n, inverse, norm->eps);
+      d.ok = finite(ss) && finite(d.r);
       UNROLL
-      for (u32 k = 0; k < 8; k++) {
-        const u32 i = k % 4 * 2 + k / 4;
-        const float more = step(l, x[i]);
-        l = i <= last ? more : l;
-      }
-      return fold(l);
-    };
-    const float n = (float)dim, inverse = ordinary_inverse(n);
-    Deviation d = {0, 1, true};
-    if (kind == kLayer) d.mean = mean_of(sum([](float l, float e) INLINE { return add32(l, e); }), n, inverse);
-    const float ss = sum([&](float l, float e) INLINE {
-      e = sub32(e, d.mean);
-      return fma32(e, e, l);
-    });
-    d.r = factor_of(ss, n, inverse, norm->eps);
-    d.ok = finite(ss) && finite(d.r);
-    UNROLL
-    for (u32 k = 0; k < 8; k++) x[k] = applied(d, x[k], w[k], b[k], kind), d.ok = d.ok && finite(x[k]);
-    if (!d.ok) atomic_min(bad, site);
+      for (u32 k = 0; k < 8; k++) x[k] = applied(d, x[k], w[k], b[k], kind), d.ok = d.ok && finite(x[k]);
+      if (!d.ok) atomic_min(bad, site);
+    }
     UNROLL
     for (u32 k = 0; k < 4; k++)
       if (k * 64 < dim) {
@@ -529,6 +532,7 @@ FN void normalize_head(float* to, const float* from, u32 dim, const NormOf* norm
   UNROLL
   for (u32 k = 0; k < 8; k++)
     if (32 * k < dim) to[32 * k + lane()] = from_bits(words[k]);
+  if (!norm) return;
   if (norm->kind != kNoNorm) {
     Deviation d = {0, 1, true};
     float l = 0;
@@ -561,31 +565,6 @@ FN void normalize_head(float* to, const float* from, u32 dim, const NormOf* norm
     to[i] = sub32(mul32(p, c), mul32(q, s));
     to[i + half] = add32(mul32(q, c), mul32(p, s));
   }
-}
-
-// prepare_head waits for a head of dim elements, a multiple of 32 up to 256, and unless it is a value normalizes it and rotates it, in one
-// warp.
-APART(void) prepare_head(float* to, const float* from, u32 dim, const NormOf* norm, const float* angles, u32* bad, u32 site) {
-  const u32 half = dim / 2;
-  if (norm && norm->kind == kNoNorm && dim % 64 == 0) {  // pairs that turn are in one lane
-    u32 words[8];
-    await_each(words, [=](u32 k) INLINE { return (const u32*)from + lane() + k / 2 * 32 + k % 2 * half; }, dim / 32 - 1, 0);
-    UNROLL
-    for (u32 k = 0; k < 4; k++)
-      if (k * 64 < dim) {
-        const u32 i = lane() + 32 * k;
-        const float p = from_bits(words[2 * k]), q = from_bits(words[2 * k + 1]), c = angles[i], s = angles[i + half];
-        to[i] = sub32(mul32(p, c), mul32(q, s));
-        to[i + half] = add32(mul32(q, c), mul32(p, s));
-      }
-    return;
-  }
-  if (norm) return normalize_head(to, from, dim, norm, angles, bad, site);
-  u32 words[8];
-  await_words(words, (const u32*)from + lane(), 32, dim / 32 - 1);
-  UNROLL
-  for (u32 k = 0; k < 8; k++)
-    if (32 * k < dim) to[32 * k + lane()] = from_bits(words[k]);
 }
 
 // Reads of keys and values: of shared memory by its address, or with Staged false of the page itself. Those of shared memory keep their
