@@ -47,7 +47,7 @@ const (
 	stepWarps   = 8                        // that compute
 	stepThreads = 32 * (stepWarps + 2 + 1) // besides, two warps make results and one copies
 	layerWords  = 4*14 + 6                 // struct Layer, in words of 8 bytes
-	exchangeLen = 2304                     // struct Exchange, rounded up
+	exchangeLen = 2560                     // struct Exchange, and what is lost where a line of shared memory ends
 )
 
 // stepKernels are the variants of the kernel: by the tiles that its ring has for a warp, and whether keys and values pass through shared

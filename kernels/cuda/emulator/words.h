@@ -192,6 +192,9 @@ FN u32x4 load_relaxed(const u32x4* p) {
   asm volatile("" ::: "memory");
   return *(const u32x4*)aligned(p);
 }
+FN void load_relaxed_if(bool wanted, u32x4& v, const u32x4* p) {
+  if (wanted) v = load_relaxed(p);
+}
 FN void store_relaxed(u32* p, u32 v) { *(volatile u32*)p = v; }
 FN void store_relaxed(u64* p, u64 v) { *(volatile u64*)p = v; }
 FN void idle() { emulator::idle(); }

@@ -122,18 +122,19 @@ struct Count {
   static constexpr u32 value = N;
 };
 
-enum : u32 { kStages = 8 };  // of the ring, at most
+enum : u32 { kStages = 8, kManyTurns = 16 };  // stages of the ring at most, and turns of a layer with one copy under way
 
-// Exchange is what the warps of a block tell each other.
-struct Exchange {
+// Exchange is what the warps of a block tell each other. What lies behind it begins with a line of shared memory: a warp that reads 512 bytes
+// from elsewhere takes five cycles for them in place of four, and a token took 27 us more.
+struct alignas(128) Exchange {
   Shape shapes[kPhases];
   Heads heads;
   Room room;
   alignas(16) float part[2 * kWarps];  // sums of blocks of elements
   alignas(16) float tops[kWarps];
-  // Of the codes of a phase and, in turn, of the next: a warp that makes no results may read them late.
-  i32 sums[2][kWarps];
-  float maxima[2];
+  // Of the codes of each phase of a layer: a warp that makes no results may read them late.
+  i32 sums[kPhases][kWarps];
+  float maxima[kPhases];
   i32 spare[32];     // for what is nobody's
   Unit unit;         // the first of the block
   Deviation pre;     // of the residual stream
@@ -141,6 +142,8 @@ struct Exchange {
   u64 page_filled, page_emptied;                      // keys and values
   alignas(16) Layer table[2];
 };
+
+static_assert(sizeof(Exchange) + 64 <= 2560, "exchangeLen of decode.go must be greater");
 
 // Barriers of some of the warps: of those that compute, and with them of those that make results, when codes are there and when sums
 // are. For the latter none that computes waits.
@@ -154,6 +157,8 @@ FN u32 place(u32 i) { return (i & ~1023u) | (i & 0x380) | (i & 31) << 2 | (i >> 
 
 // padded is the room of a vector of n elements: whole blocks, of which what lies behind the elements is always zero.
 FN u32 padded(u32 n) { return (n + kBlock - 1) / kBlock * kBlock; }
+
+FN u32 line_of(u32 bytes) { return (bytes + 127) / 128 * 128; }
 
 // Vectors says where those of a layer lie behind each other, in the order of their use: the first is its input.
 struct Vectors {
@@ -285,9 +290,12 @@ APART(bool) normalize_vector(u32 v, u32 n, u32 part, const NormOf* norm, Deviati
 // arrive waits for the elements of a block of a vector, four to a word, in one warp. gather waits for a vector and puts it into its order.
 FN void arrive(u32x4 (&w)[kBlock / 128], const float* from, u32 block) {
   const u32x4* all = (const u32x4*)(from + block * kBlock) + lane();
+  UNROLL
+  for (u32 k = 0; k < kBlock / 128; k++) w[k] = {kEmpty, kEmpty, kEmpty, kEmpty};
   for (;;) {
+    // What is there is not read again: all blocks ask for the same words.
     UNROLL
-    for (u32 k = 0; k < kBlock / 128; k++) w[k] = load_relaxed(all + 32 * k);
+    for (u32 k = 0; k < kBlock / 128; k++) load_relaxed_if(!there(w[k], 0), w[k], all + 32 * k);
     bool missing = false;
     UNROLL
     for (u32 k = 0; k < kBlock / 128; k++) missing |= !there(w[k], 0);
@@ -394,7 +402,8 @@ APART(void) normalize_input(u32 v, u32 room, u32 part, Deviation* pre, const Sha
 // Every block does this for every matrix, and all wait for it: what counts is the number of instructions from the last word that
 // arrives to the last code, and a branch counts for ten of them. So a warp takes a whole block of a sum: the squares of what arrives
 // are added where it arrives.
-FN void quantize_vector(const At& at, bool is_there, const Shape& s, const float* from, const Matrix* m, u32 turn, u32* bad, u32 site) {
+FN void quantize_vector(At at, bool is_there, const Shape& s, const float* from, const Matrix* m, u32 kind, u32* bad, u32 site) {
+  at.exchange = opaque(at.exchange);  // no addresses to keep for the next phase
   const u32 n = s.columns * 128, blocks = s.blocks;
   const bool rms = m->own.kind == kRMS;
   const float eps = m->own.eps;
@@ -404,7 +413,7 @@ FN void quantize_vector(const At& at, bool is_there, const Shape& s, const float
     for (u32 k = 0; k < kBlock / 128; k++) g[k] = gain[32 * k];
   };
   // Rounding is monotone: the greatest |x*w| times r is the greatest |y| of an RMS norm.
-  float top = 0;
+  f32x4 tops = {};
   UNROLL_BY(1)
   for (u32 block = warp(); block == warp() || block < blocks; block += kWarps) {
     float l = 0;
@@ -424,19 +433,19 @@ FN void quantize_vector(const At& at, bool is_there, const Shape& s, const float
         const f32x4 e = {from_bits(w[k].x), from_bits(w[k].y), from_bits(w[k].z), from_bits(w[k].w)};
         l = fma32(e.w, e.w, fma32(e.z, e.z, fma32(e.y, e.y, fma32(e.x, e.x, l))));
         const f32x4 p = {mul32(e.x, g[k].x), mul32(e.y, g[k].y), mul32(e.z, g[k].z), mul32(e.w, g[k].w)};
-        top = greatest_magnitude(greatest_magnitude(greatest_magnitude(greatest_magnitude(top, p.x), p.y), p.z), p.w);
+        tops = {greatest_magnitude(tops.x, p.x), greatest_magnitude(tops.y, p.y), greatest_magnitude(tops.z, p.z), greatest_magnitude(tops.w, p.w)};
         store_shared(own + 512 * k, p.x), store_shared(own + 512 * k + 128, p.y), store_shared(own + 512 * k + 256, p.z), store_shared(own + 512 * k + 384, p.w);
       }
       l = fold(l);
     }
     if (lane() == 0) store_shared(OF(part) + 4 * block, l);
   }
-  const u32 most = warp_greatest(bits(top));
+  const u32 most = warp_greatest(bits(greatest_magnitude(greatest_magnitude(tops.x, tops.y), greatest_magnitude(tops.z, tops.w))));
   if (lane() == 0) store_shared(OF(tops) + 4 * warp(), from_bits(most));
   compute_barrier();
   const u32x4 t = load_shared(OF(tops)), u = load_shared(OF(tops) + 16);
   const float ss = sum_parts(OF(part), blocks);
-  top = greatest_magnitude(greatest_magnitude(greatest_magnitude(from_bits(t.x), from_bits(t.y)), greatest_magnitude(from_bits(t.z), from_bits(t.w))), greatest_magnitude(greatest_magnitude(from_bits(u.x), from_bits(u.y)), greatest_magnitude(from_bits(u.z), from_bits(u.w))));
+  const float top = greatest_magnitude(greatest_magnitude(greatest_magnitude(from_bits(t.x), from_bits(t.y)), greatest_magnitude(from_bits(t.z), from_bits(t.w))), greatest_magnitude(greatest_magnitude(from_bits(u.x), from_bits(u.y)), greatest_magnitude(from_bits(u.z), from_bits(u.w))));
   float r = ordinary_inverse(ordinary_root(add32(ordinary_quotient(ss, (float)n, s.inverse), eps)));
   if (!rms) r = 1;
   float a = at_least_least(mul32(top, r)), factor = mul32(ordinary_inverse(a), 127.0f);
@@ -469,8 +478,8 @@ FN void quantize_vector(const At& at, bool is_there, const Shape& s, const float
     if (rest <= 4) break;
   }
   sum = warp_sum(sum);
-  if (lane() == 0) store_shared(OF(sums) + 4 * (turn * kWarps + warp()), from_bits((u32)sum));
-  if (thread() == 0) store_shared(OF(maxima) + 4 * turn, a);
+  if (lane() == 0) store_shared(OF(sums) + 4 * (kind * kWarps + warp()), from_bits((u32)sum));
+  if (thread() == 0) store_shared(OF(maxima) + 4 * kind, a);
 }
 
 // What becomes of gate and up.
@@ -743,8 +752,7 @@ APART(u32) attend(const State* state, u64 offset, const Layer* layer, const floa
     pages++;
     if (Staged) {
       fill_again();
-      warp_barrier();
-      if (lane() == 0) arrivals_arrive(&x->page_emptied);
+      arrivals_arrive(&x->page_emptied);
     }
     unit += blocks_x();
     if (unit >= h.units) return pages;
@@ -846,12 +854,12 @@ FN void step(const State* state, const u32* steps, const Layer* layers, u32 coun
   UNROLL_BY(1)
   for (u32 i = thread(); i < most_lines * 16; i += threads()) ((i32*)(codes + 5 * padded(widest)))[i] = 0;
   UNROLL_BY(1)
-  for (u32 i = thread(); i < dim; i += threads()) ((float*)(codes + 5 * padded(widest) + 64 * most_lines))[i] = angles[(u64)position * dim + i];
+  for (u32 i = thread(); i < dim; i += threads()) ((float*)(codes + 5 * padded(widest) + line_of(64 * most_lines)))[i] = angles[(u64)position * dim + i];
   if (thread() == 0) {
     Room& r = e->room;
     r.vector = Stages * kStage + sizeof(Exchange) + padded(widest);
     r.sums = r.vector + 4 * padded(widest);
-    r.angles = r.sums + 64 * most_lines;
+    r.angles = r.sums + line_of(64 * most_lines);
     r.scratch = r.angles + 4 * dim;
     r.keys = r.scratch + 4 * ((shared + 2) * dim + shared * kPage);
     r.values = r.keys + 4 * kPage * dim;
@@ -859,16 +867,19 @@ FN void step(const State* state, const u32* steps, const Layer* layers, u32 coun
     h.heads = heads, h.kv_heads = kv_heads, h.shared = shared, h.group = group, h.splits = splits, h.dim = dim, h.position = position, h.chunks = chunks, h.units = units, h.z = z, h.parts = parts;
     e->unit = unit_of(h, block_x());
     UNROLL_BY(1)
-    for (u32 i = 0; i < Stages; i++) fill_init(e->filled + i), arrivals_init(e->emptied + i, kWarps);
-    fill_init(&e->page_filled), arrivals_init(&e->page_emptied, kWarps);
+    for (u32 i = 0; i < Stages; i++) fill_init(e->filled + i), arrivals_init(e->emptied + i, kThreads);
+    fill_init(&e->page_filled), arrivals_init(&e->page_emptied, kThreads);
     fill_ready();
   }
   barrier();
 
   if (warp() == kCopier) {
     const u64 once = read_once();
-    u32 slot = 0, parity = 1, pages = 0;
-    bool begun = false;
+    u32 slot = 0, parity = 1, pages = 0, begun = 0, most = 0;
+    // A layer of many turns waits for memory more than for words: with two copies under way Tritter 7B takes 4 % less, 2B-4T 1 % more.
+    UNROLL_BY(1)
+    for (u32 kind = 0; kind < kHead; kind++) most += e->shapes[kind].turns;
+    most = most > kManyTurns ? 2 : 1;
     auto copy_page = [&](u32 layer, u32 unit) INLINE {
       if (pages > 0) fill_wait(&e->page_emptied, (pages - 1) % 2);
       pages++;
@@ -898,9 +909,9 @@ FN void step(const State* state, const u32* steps, const Layer* layers, u32 coun
         const u8* from = tiles + ((u64)(part.line < own ? part.line : part.line + jump) * columns + part.group * kGroup) * 512;
         const u32 bytes = (u32)warp_sum(n) * 512;
         fill_wait(OF(emptied) + 8 * slot, parity);
-        // One at a time: words that blocks tell each other must not queue behind weights.
-        if (begun) fill_wait(OF(filled) + 8 * (slot == 0 ? Stages - 1 : slot - 1), slot == 0 ? parity : parity ^ 1);
-        begun = true;
+        // Few at a time: words that blocks tell each other must not queue behind weights.
+        if (begun >= most) fill_wait(OF(filled) + 8 * (slot < most ? slot + Stages - most : slot - most), slot < most ? parity : parity ^ 1);
+        begun++;
         fill_begin(e->filled + slot, bytes);
         fill(e->filled + slot, at.ring + slot * kStage + lane() * kGroupBytes, from, n * 512, once);
         fill_end(e->filled + slot);
@@ -951,8 +962,8 @@ FN void step(const State* state, const u32* steps, const Layer* layers, u32 coun
       const bool some = self - lane() < rows;
       if (some) factors(least(self, rows - 1));
       codes_barrier();
-      const float a = load_shared_float(OF(maxima) + 4 * (phase % 2));
-      const u32 own_sum = bits(load_shared_float(OF(sums) + 4 * (phase % 2 * kWarps + lane() % kWarps)));
+      const float a = load_shared_float(OF(maxima) + 4 * kind);
+      const u32 own_sum = bits(load_shared_float(OF(sums) + 4 * (kind * kWarps + lane() % kWarps)));
       const i32 excess = 2 * warp_sum(lane() < kWarps ? (i32)own_sum : 0);  // the codes of trits are 2 more than the trits
       float by = over127(mul32(scale, a)), up_by = over127(mul32(up_scale, a));
       float* out = kind == kHead ? logits : in + s.output;
@@ -1007,7 +1018,7 @@ FN void step(const State* state, const u32* steps, const Layer* layers, u32 coun
       for (u32 i = 0; i < kGroup; i++) t[i] = load_shared(from + 512 * i);
     };
     if (turns > 0) load();
-    quantize_vector(at, is_there, s, in + s.input, m, phase % 2, bad, site);
+    quantize_vector(at, is_there, s, in + s.input, m, kind, bad, site);
 
     // The product, a group of tiles at a time. Codes behind the vector are zero, and a warp that has no group in the last turn adds to the
     // spare words: a branch would take longer.
@@ -1029,8 +1040,7 @@ FN void step(const State* state, const u32* steps, const Layer* layers, u32 coun
       };
       UNROLL
       for (u32 i = 0; i < kGroup; i++) multiply(t[i], q + 128 * i);
-      warp_barrier();
-      if (lane() == 0) arrivals_arrive(OF(emptied) + 8 * slot);
+      arrivals_arrive(OF(emptied) + 8 * slot);
       slot = slot + 1 == Stages ? 0 : slot + 1, parity ^= slot == 0;
       const u32 to = turn < part.count ? sum : spare;
       // The masked codes of plane p are 4^p times too great, and so is their sum.
