@@ -26,17 +26,19 @@
 //	5  8 warps, tiles of a row in a loop of 31 instructions                997   837
 //	6  warps of three trades, tiles copied by the bulk, vectors padded
 //	   to whole blocks, quotients and roots without branches               895   724
-//	7  products by dp4a (IMMA takes 16 cycles of a scheduler, and seven
-//	   of its eight columns are nothing), words awaited by a vote of the
-//	   warp, no branch within a turn                                             557
+//	7  products by dp4a (of IMMA's eight columns seven are nothing),
+//	   words awaited by a vote of the warp, no branch within a turn              557
 //	8  heads in a warp each, their keys and values read in batches               489
 //	9  tiles leave the second-level cache first                          660   486
+//	10 without races, which moved shared memory off its lines            693   519
+//	11 shared memory by whole lines, words that are there not read again 660
 //
 // Tritter 7B (LayerNorm of the residual stream after it, of inputs and of heads), position 128, a step: norms as loops over shared
-// memory 1,540, in registers 1,004.
+// memory 1,540, in registers 1,004; with two copies under way 975.
 //
 // Tried without a gain: 120 or 108 blocks; five tiles a turn; one plane of four in the tensor cores; codes of the next turn read
-// ahead; two turns unrolled; a word of each line awaited before all of a vector is read.
+// ahead; two turns unrolled; a word of each line awaited before all of a vector is read; products by bits on the tensor cores (mma.b1),
+// whose eight columns are the bits of the codes: turns are faster and the token is not (docs/performance.md).
 #pragma once
 #include "dense.cuh"
 
