@@ -62,15 +62,15 @@ func (p *product) gemm(sums *int32, q *int8, n, tokens int) {
 	}
 }
 
-// count is how many of m tokens gemm is to take at once.
-func (u unit) count(m int) int {
+// calls is how many calls of gemm m tokens take.
+func (u unit) calls(m int) int {
 	switch u {
 	case maddubs:
-		return share(m, 6)
+		return (m + 5) / 6
 	case dpbusd:
-		return share(m, 12)
+		return (m + 11) / 12
 	}
-	return m
+	return 1
 }
 
 // rows is how many rows gemm multiplies: those of one panel or of two.
@@ -254,6 +254,8 @@ func (p *product) grouped(row, hi, n int) {
 func (p *product) multiply(row, end, hi, g int) {
 	rows := p.unit.rows()
 	clear(p.sums[:(end-row+rows-1)/rows*rows*p.x.M])
+	calls := p.unit.calls(p.x.M)
+	each, more := p.x.M/calls, p.x.M%calls // tokens of a call; some take one more
 	first := g * p.tiles
 	for last := first + p.groupTiles(g); first < last; first += panelTiles {
 		n := min(panelTiles, last-first)
@@ -262,8 +264,11 @@ func (p *product) multiply(row, end, hi, g int) {
 				p.decode(i, at+i*panelRows, hi, first, n)
 			}
 			sums := p.sums[(at-row)*p.x.M:]
-			for m := 0; m < p.x.M; {
-				count := p.unit.count(p.x.M - m)
+			for m, left := 0, calls; left > 0; left-- {
+				count := each
+				if left <= more {
+					count++
+				}
 				p.gemm(&sums[m*rows], &p.x.Codes[m*p.x.Stride+first*kernels.TileCols], n, count)
 				m += count
 			}
