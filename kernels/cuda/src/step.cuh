@@ -160,6 +160,7 @@ FN u32 place(u32 i) { return (i & ~1023u) | (i & 0x380) | (i & 31) << 2 | (i >> 
 // padded is the room of a vector of n elements: whole blocks, of which what lies behind the elements is always zero.
 FN u32 padded(u32 n) { return (n + kBlock - 1) / kBlock * kBlock; }
 
+// line_of rounds up to whole lines of shared memory.
 FN u32 line_of(u32 bytes) { return (bytes + 127) / 128 * 128; }
 
 // Vectors says where those of a layer lie behind each other, in the order of their use: the first is its input.
