@@ -221,7 +221,6 @@ FN void fill(u64*, u32 to, const void* from, u32 bytes, u64) {
 }
 FN void fill_end(u64* p) { arrivals_announce(p); }
 FN void fill_again() {}
-FN bool fill_test(u32 at, u32 parity) { return *(volatile u64*)(emulator::shared_memory + at) >> 63 != parity; }
 FN void fill_wait(u64* p, u32 parity) { arrivals_wait(p, parity); }
 FN void fill_wait(u32 at, u32 parity) { arrivals_wait(at, parity); }
 FN f32x4 load_f32x4_if(bool wanted, const float* p) { return wanted ? *(const f32x4*)aligned(p) : f32x4{0, 0, 0, 0}; }

@@ -327,12 +327,6 @@ FN void fill(u64*, u32 to, const void* from, u32 bytes, u64 policy) {
 FN void fill_end(u64* p) { arrivals_announce(p); }
 FN void fill_again() {}
 #endif
-// fill_test reports whether fill_wait would return at once.
-FN bool fill_test(u32 at, u32 parity) {
-  u32 r;
-  asm volatile("{\n\t.reg .pred p;\n\tmbarrier.test_wait.parity.shared.b64 p, [%1], %2;\n\tselp.u32 %0, 1, 0, p;\n\t}" : "=r"(r) : "r"(at), "r"(parity) : "memory");
-  return r != 0;
-}
 FN void fill_wait(u64* p, u32 parity) { arrivals_wait(p, parity); }
 FN void fill_wait(u32 at, u32 parity) { arrivals_wait(at, parity); }
 
